@@ -1,0 +1,88 @@
+"""The words of this room: documents, passages with exact spans, and the `Corpus` that readers and retrievers see.
+
+Offsets are characters of a document's *extracted* text (for plain text files: of the decoded file). A `Passage` is always an
+exact span of one document: ``corpus.excerpt(p.source, p.start, p.end) == p.text``. Lines and pages count from 1.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Mark:
+    """From offset ``start`` on, text belongs to this page (PDF) or this heading, slide or sheet."""
+
+    start: int
+    page: int | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A whole text in memory. ``source`` is how a citation names it: a path as the person gave it, ``-``, or any identifier."""
+
+    text: str
+    source: str
+    marks: tuple[Mark, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """An exact span of a document. Exactly one of ``line`` (of ``start``) and ``page`` is set. ``score``: higher is better."""
+
+    text: str
+    source: str
+    start: int
+    end: int
+    line: int | None = None
+    page: int | None = None
+    label: str = ""
+    score: float = 0.0
+
+    @property
+    def place(self) -> str:
+        where = f"{self.source}, page {self.page}" if self.page is not None else f"{self.source}:{self.line}"
+        return f"{where} ({self.label})" if self.label else where
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What makes two passages the same."""
+        return (self.source, self.start, self.end)
+
+
+class Corpus(ABC):
+    """What a question is asked of: a stored index, or documents in memory. Both answer the same calls in the same way."""
+
+    notes: tuple[str, ...] = ()  # remarks a person should see: scans without text, files skipped and why
+
+    @abstractmethod
+    def passages(self) -> Iterator[Passage]:
+        """Everything, in reading order (sources sorted, then offsets), as adjoining passages; nothing missing but blank edges."""
+
+    @abstractmethod
+    def full_text(self, query: str, k: int) -> list[Passage]:
+        """The best ``k`` passages by BM25, best first."""
+
+    @abstractmethod
+    def vectors(self, query: str, k: int) -> list[Passage]:
+        """The best ``k`` passages by cosine similarity of embeddings, best first; ``score`` is the similarity."""
+
+    @abstractmethod
+    def embeddings(self, passages: list[Passage]) -> NDArray[np.float32]:
+        """Unit vectors of passages, shape (passage, dim); stored ones where there are some, else computed now."""
+
+    @abstractmethod
+    def excerpt(self, source: str, start: int, end: int) -> str:
+        """The text a document holds from ``start`` to ``end``; SourceError for an unknown source."""
+
+    @property
+    @abstractmethod
+    def characters(self) -> int:
+        """Length of all texts together, in characters (for cost estimates before anything is read)."""

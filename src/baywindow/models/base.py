@@ -1,0 +1,174 @@
+"""The one interface behind which every language model and every embedder stands.
+
+It is synchronous and small. Text is a list of `Message`; a model with a chat template renders it that way, a base model as a
+few-shot plain form. Message content is data: a control token written inside it (``<|im_end|>``) never reaches the tokenizer as
+a control token. Tokens are always this model's own.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baywindow.errors import CapabilityError
+
+Role = Literal["system", "user", "assistant"]
+Finish = Literal["stop", "length", "deadline", "cancelled"]
+Want = Literal["attention", "hidden"]
+
+
+@dataclass(frozen=True)
+class Message:
+    role: Role
+    content: str
+
+
+Prompt = Sequence[Message]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How to generate. Greedy unless ``temperature`` is above 0; ``seconds`` ends generation early (finish ``deadline``)."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    seconds: float = float("inf")
+    json_schema: dict[str, Any] | None = None  # asked for where the endpoint supports it, else ignored
+    examples: tuple[tuple[str, str], ...] = ()  # (user, assistant) pairs, shown to base models only: they need the form
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """What a call gave and used. ``estimated`` marks counts that no tokenizer and no endpoint confirmed."""
+
+    text: str
+    prompt_tokens: int
+    generated_tokens: int
+    finish: Finish
+    estimated: bool = False
+
+
+class Stream:
+    """Iterate for pieces of text as they come; afterwards `completion` says what was used. Closing it early stops generation."""
+
+    def __init__(self, pieces: Iterator[str], finish: Callable[[str], Completion]) -> None:
+        self._pieces = pieces
+        self._finish = finish
+        self._text: list[str] = []
+        self._completion: Completion | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        for piece in self._pieces:
+            self._text.append(piece)
+            yield piece
+
+    def close(self) -> None:
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            close()
+
+    @property
+    def completion(self) -> Completion:
+        """Reads the rest of the stream first."""
+        if self._completion is None:
+            for _ in self:
+                pass
+            self._completion = self._finish("".join(self._text))
+        return self._completion
+
+
+@dataclass(frozen=True)
+class Score:
+    """Log-probabilities (natural) of a continuation's tokens given a prompt; ``logprobs`` has shape (token,)."""
+
+    logprobs: NDArray[np.float32]
+    tokens: tuple[str, ...] = ()
+
+    @property
+    def nll(self) -> float:
+        """Mean negative log-likelihood per token, in nats."""
+        return -float(np.mean(self.logprobs))
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `inspect` saw. ``attention[layer]`` is (head, query token, key token); ``hidden[layer]`` is (token, dim).
+
+    ``offsets[i]`` is the character range of token i in the text.
+    """
+
+    offsets: tuple[tuple[int, int], ...]
+    attention: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    hidden: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+
+class LanguageModel(ABC):
+    """A language model. ``capabilities`` are probed, never guessed, in DESIGN's words (text, logprobs, weights, kv, tools)."""
+
+    name: str
+    label: str = ""  # what a person should know of it, e.g. "small base model"
+    remote: str = ""  # where text is sent, empty for a local model
+    capabilities: frozenset[str] = frozenset({"text"})
+    context_length: int  # tokens, prompt plus generated
+    exact_counts: bool = True  # False: `count_tokens` is an estimate
+
+    @abstractmethod
+    def generate(self, prompt: Prompt, sampling: Sampling = Sampling()) -> Stream:  # noqa: B008 - frozen
+        """Generate one reply. Raises ContextLengthError if the prompt and ``max_new_tokens`` do not fit the window."""
+
+    @abstractmethod
+    def count_tokens(self, text: str | Prompt) -> int:
+        """Tokens of a plain text, or of a prompt with everything its template adds."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What results and caches are bound to: the hub commit, or a SHA-256 of the weights; the name where neither can be had."""
+        return self.name
+
+    def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = Sampling()) -> list[Completion]:  # noqa: B008 - frozen
+        """One reply a prompt, in order. Local models run batches, remote ones threads; this default runs one after the other."""
+        return [self.generate(prompt, sampling).completion for prompt in prompts]
+
+    def score(self, prompt: str | Prompt, continuation: str) -> Score:
+        """Log-probability of each token of ``continuation`` after ``prompt``. Raises CapabilityError without ``logprobs``."""
+        raise CapabilityError(f"{self.name} gives no log-probabilities", hint="use a local model")
+
+    def inspect(self, text: str, layers: Sequence[int], want: frozenset[Want]) -> Inspection:
+        """Attention weights or hidden states of some layers. Raises CapabilityError without ``weights``."""
+        raise CapabilityError(f"{self.name} does not show its insides", hint="use a local open-weights model")
+
+    def close(self) -> None:
+        """Free what the model holds (memory, connections)."""
+
+
+class Embedder(ABC):
+    """Turns texts into unit vectors. ``query`` and ``passage`` differ for models trained that way."""
+
+    name: str
+    dim: int
+    max_tokens: int
+    remote: str = ""
+
+    @abstractmethod
+    def embed(self, texts: Sequence[str], kind: Literal["query", "passage"] = "passage") -> NDArray[np.float32]:
+        """L2-normalised vectors, shape (text, dim)."""
+
+    @property
+    def fingerprint(self) -> str:
+        return self.name
+
+
+def in_threads(model: LanguageModel, prompts: Sequence[Prompt], sampling: Sampling, limit: int) -> list[Completion]:
+    """`generate_many` for endpoints: at most ``limit`` calls at once, results in order, the first error raised."""
+    with ThreadPoolExecutor(max_workers=max(1, min(limit, len(prompts) or 1))) as pool:
+        return list(pool.map(lambda p: model.generate(p, sampling).completion, prompts))
+
