@@ -26,10 +26,10 @@ docs: install
 	$(BIN)/mkdocs build --strict
 
 bench-index: install
-	$(BIN)/python bench/index.py
+	$(BIN)/python benchmarks/index.py
 
 bench-ask: install
-	$(BIN)/python bench/ask.py
+	$(BIN)/python benchmarks/ask.py
 
 clean:
 	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""The recipe parser, its errors, its three forms and its hash."""
