@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from baywindow.models.base import Completion, LanguageModel, Prompt, Sampling, Stream
@@ -62,7 +63,9 @@ def scripted() -> type[ScriptedModel]:
 
 @pytest.fixture(autouse=True)
 def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test has its own user directories, so none reads or writes a person's index or settings."""
+    """Every test has its own index and settings; converted models are shared between runs, for they take a minute to make."""
     home = tmp_path_factory.mktemp("home")
+    if "BAY_CACHE" not in os.environ:
+        monkeypatch.setenv("BAY_CACHE", platformdirs.user_cache_dir("baywindow"))
     monkeypatch.setenv("BAY_HOME", str(home))
     return home

@@ -1,4 +1,4 @@
-"""Where Baywindow keeps what it makes: the index, converted models, prepared arrays. ``BAY_HOME`` moves all of it."""
+"""Where Baywindow keeps what it makes. ``BAY_HOME`` moves all of it; ``BAY_CACHE`` moves only what can be made again."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ def cache_dir(*parts: str) -> Path:
 
 
 def _root(kind: str) -> Path:
+    if kind == "cache" and (cache := os.environ.get("BAY_CACHE")):
+        return Path(cache).expanduser()
     if home := os.environ.get("BAY_HOME"):
         return Path(home).expanduser() / kind
     found = platformdirs.user_data_dir("baywindow") if kind == "data" else platformdirs.user_cache_dir("baywindow")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -201,7 +202,9 @@ def make(name: str, options: Mapping[str, Any]) -> Technique:
 
 def _from_table(table: Mapping[str, Any]) -> Recipe:
     if unknown := set(table) - {"inside", "outside"}:
-        raise RecipeError(f"a recipe table has no {sorted(unknown)[0]!r}", hint="it has `inside` and `outside`, each a list of tables with `name`")
+        raise RecipeError(
+            f"a recipe table has no {sorted(unknown)[0]!r}", hint="it has `inside` and `outside`, each a list of tables with `name`"
+        )
     sides: dict[str, list[Technique]] = {"inside": [], "outside": []}
     for side, made in sides.items():
         for entry in table.get(side, ()):
@@ -219,7 +222,7 @@ def _check(inside: tuple[Technique, ...], outside: tuple[Technique, ...]) -> Non
         for other in parts[:i]:
             if reason := _clash(other, part):
                 raise RecipeError(f"{other.card.name} and {part.card.name} cannot stand in one recipe: {reason}", hint="choose one of them")
-    for before, after in zip(outside, outside[1:], strict=False):
+    for before, after in itertools.pairwise(outside):
         if ROOMS[before.card.room].order > ROOMS[after.card.room].order:
             raise RecipeError(
                 f"{after.card.name} cannot follow {before.card.name}",
@@ -259,5 +262,3 @@ def _full_part(part: Technique) -> str:
 
 def _call(name: str, options: Mapping[str, Any]) -> str:
     return f"{name}({', '.join(f'{k}={v!r}' for k, v in options.items())})" if options else name
-
-

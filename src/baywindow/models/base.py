@@ -122,7 +122,7 @@ class LanguageModel(ABC):
     exact_counts: bool = True  # False: `count_tokens` is an estimate
 
     @abstractmethod
-    def generate(self, prompt: Prompt, sampling: Sampling = Sampling()) -> Stream:  # noqa: B008 - frozen
+    def generate(self, prompt: Prompt, sampling: Sampling = Sampling()) -> Stream:
         """Generate one reply. Raises ContextLengthError if the prompt and ``max_new_tokens`` do not fit the window."""
 
     @abstractmethod
@@ -134,7 +134,7 @@ class LanguageModel(ABC):
         """What results and caches are bound to: the hub commit, or a SHA-256 of the weights; the name where neither can be had."""
         return self.name
 
-    def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = Sampling()) -> list[Completion]:  # noqa: B008 - frozen
+    def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = Sampling()) -> list[Completion]:
         """One reply a prompt, in order. Local models run batches, remote ones threads; this default runs one after the other."""
         return [self.generate(prompt, sampling).completion for prompt in prompts]
 
@@ -171,4 +171,3 @@ def in_threads(model: LanguageModel, prompts: Sequence[Prompt], sampling: Sampli
     """`generate_many` for endpoints: at most ``limit`` calls at once, results in order, the first error raised."""
     with ThreadPoolExecutor(max_workers=max(1, min(limit, len(prompts) or 1))) as pool:
         return list(pool.map(lambda p: model.generate(p, sampling).completion, prompts))
-
