@@ -4,7 +4,7 @@
     ├── ConfigError            a setting, option or flag has a value it may not have
     ├── RecipeError            a recipe does not parse, or its parts do not fit together
     ├── SourceError            a file, folder or document cannot be used
-    ├── IndexError_            the stored index cannot be used as it is
+    ├── IndexStoreError        the stored index cannot be used as it is
     │   └── IndexBusyError     another process is writing it
     ├── ModelError             a model cannot be found, loaded or reached
     │   ├── EndpointError      a remote model answered wrongly, late or not at all
@@ -65,13 +65,13 @@ class SourceError(BayError):
     http_status = 422
 
 
-class IndexError_(BayError):  # noqa: N801 - the builtin IndexError is a different thing
+class IndexStoreError(BayError):
     """The stored index cannot be used as it is."""
 
     http_status = 409
 
 
-class IndexBusyError(IndexError_):
+class IndexBusyError(IndexStoreError):
     """Another process is writing the index."""
 
     retryable = True
@@ -119,7 +119,7 @@ class MissingExtraError(BayError):
         return cls(f"{what} is not installed", hint=f'pip install "baywindow[{extra}]"')
 
 
-class Interrupted(BayError):
+class Interrupted(BayError):  # noqa: N818 - an event, not a fault
     """The person pressed Ctrl-C; what was finished is kept."""
 
     exit_code = 130

@@ -71,7 +71,7 @@ class Stream:
             self._text.append(piece)
             yield piece
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most have nothing to free
         close = getattr(self._pieces, "close", None)
         if close is not None:
             close()
@@ -146,7 +146,7 @@ class LanguageModel(ABC):
         """Attention weights or hidden states of some layers. Raises CapabilityError without ``weights``."""
         raise CapabilityError(f"{self.name} does not show its insides", hint="use a local open-weights model")
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most have nothing to free
         """Free what the model holds (memory, connections)."""
 
 
