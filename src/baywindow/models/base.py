@@ -71,7 +71,7 @@ class Stream:
             self._text.append(piece)
             yield piece
 
-    def close(self) -> None:  # noqa: B027 - most have nothing to free
+    def close(self) -> None:
         close = getattr(self._pieces, "close", None)
         if close is not None:
             close()
