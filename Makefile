@@ -4,13 +4,11 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 EXTRAS ?= local,dev
 
-.PHONY: demo test fast lint types docs docs-check install clean bench-index bench-ask
+.PHONY: install demo test fast docs bench-index bench-ask clean
 
-install: $(BIN)/.installed
-
-$(BIN)/.installed: pyproject.toml tools/install.py
-	$(PYTHON) tools/install.py $(VENV) --extras $(EXTRAS)
-	@touch $@
+# Always asked, because only the script can tell a good environment from a broken one; takes a moment when nothing changed.
+install:
+	@$(PYTHON) tools/install.py $(VENV) --extras $(EXTRAS)
 
 demo: install
 	$(BIN)/bay ask "How is an index kept up to date?" docs README.md --model embedded
@@ -32,4 +30,4 @@ bench-ask: install
 	$(BIN)/python benchmarks/ask.py
 
 clean:
-	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
