@@ -42,6 +42,9 @@ class Usage:
         return self.prompt_tokens + self.generated_tokens
 
 
+NOTHING = Usage()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """Limits of one run. ``tokens`` counts prompt plus generated tokens over all calls."""

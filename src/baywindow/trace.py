@@ -64,6 +64,20 @@ class Citation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Event:
+    """What a listener hears while a run goes on.
+
+    ``token``: a piece of the answer's text. ``passages``: what the recipe's early stages chose (``passages`` in order, best first).
+    ``step``: a finished `Step`. ``note``: a remark for a person. ``progress``: long work under way, in words.
+    """
+
+    kind: Literal["token", "passages", "step", "note", "progress"]
+    text: str = ""
+    step: Step | None = None
+    passages: tuple[Any, ...] = ()  # of documents.base.Passage, which this ground-floor module may not import
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trace:
     """All steps in order, and every remark a person should see (what was left out, what was cut short, and why)."""
 
