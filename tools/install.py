@@ -105,13 +105,14 @@ def stamp_of(venv: Path) -> dict[str, str] | None:
 def works(venv: Path) -> bool:
     """Whether there is a virtual environment here, in its own place, with a Python new enough and pip."""
     script = (
-        "import os, sys, pip; print(os.path.realpath(sys.prefix)); print(sys.version_info >= (3, 11) and sys.prefix != sys.base_prefix)"
+        "import importlib.util, os, sys; print(os.path.realpath(sys.prefix), sys.version_info >= (3, 11)"
+        " and sys.prefix != sys.base_prefix and importlib.util.find_spec('pip') is not None, sep=chr(10))"
     )
     try:
         done = subprocess.run([str(python_of(venv)), "-I", "-c", script], capture_output=True, text=True, check=False, timeout=120)
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return done.returncode == 0 and done.stdout.split() == [os.path.realpath(venv), "True"]
+    return done.returncode == 0 and done.stdout.splitlines() == [os.path.realpath(venv), "True"]
 
 
 def remake(venv: Path, interpreter: str) -> None:
@@ -163,8 +164,8 @@ def has_gpu() -> bool:
 
 
 def pip(venv: Path, *arguments: str) -> bool:
-    """Run the environment's own pip; True if it succeeded. It prints only warnings and errors, which are worth reading."""
-    fixed = ["--disable-pip-version-check", "--no-input", "--quiet"]
+    """Run the environment's own pip; True if it succeeded. It prints errors only."""
+    fixed = ["--disable-pip-version-check", "--no-input", "-qq"]
     return subprocess.run([str(python_of(venv)), "-m", "pip", *fixed, *arguments], check=False).returncode == 0
 
 
