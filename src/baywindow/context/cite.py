@@ -22,10 +22,9 @@ _SENTENCE = re.compile(r"[^\n.!?]+(?:[.!?](?!\s|$)[^\n.!?]*)*[.!?]*")
 _WORD = re.compile(r"\w+")
 LONGEST_QUOTE = 300  # characters; a "sentence" of a table or of code can be a page
 # Words that say nothing about what a sentence is about.
-_EMPTY_WORDS = frozenset(
-    "a an and are as at be been but by did do does for from had has have he her his how i if in is it its me my no not of on or our she so that"
-    " the their them then there they this to was we were what when where which who why will with would you your".split()
-)
+_EMPTY = """a an and are as at be been but by did do does for from had has have he her his how i if in is it its me my no not of on or
+our she so that the their them then there they this to was we were what when where which who why will with would you your"""
+_EMPTY_WORDS = frozenset(_EMPTY.split())
 
 
 @dataclass(frozen=True)

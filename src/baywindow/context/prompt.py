@@ -77,23 +77,59 @@ def passage_region(passage: Passage, tokens: int, fate: Fate) -> Region:
     return Region(kind="passage", tokens=tokens, fate=fate, source=passage.source, start=passage.start, end=passage.end)
 
 
-def pack_one(run: Run, passages: Iterable[Passage], frame: Frame, max_new_tokens: int, keep: Usage = NOTHING) -> Packed:
-    """As many passages as fit one prompt, in the order given; the rest is counted, not held.
+@dataclass(frozen=True)
+class _Space:
+    """How large one prompt may be."""
+
+    run: Run
+    frame: Frame
+    max_new_tokens: int
+    keep: Usage
+    limit_tokens: int | None
+
+    def left(self, passages: Sequence[Passage]) -> int:
+        """Tokens left beside a prompt that shows these passages; negative if it is too long."""
+        with self.run.numbers_undone():  # a trial: what is not shown in the end must not keep a number
+            used = self.run.model.count_tokens(self.frame(passages))
+        room = self.run.room(0, self.max_new_tokens, self.keep)
+        if self.limit_tokens is not None:
+            room = min(room, self.limit_tokens)
+        return room - used
+
+
+def pack_one(
+    run: Run,
+    passages: Iterable[Passage],
+    frame: Frame,
+    max_new_tokens: int,
+    *,
+    keep: Usage = NOTHING,
+    limit_tokens: int | None = None,
+) -> Packed:
+    """As many passages as fit one prompt (of at most ``limit_tokens``), in the order given; the rest is counted, not held.
 
     A first passage that is too long by itself is cut to its beginning.
     """
     queue = _Queue(passages)
-    group = _fill(run, queue, frame, max_new_tokens, keep)
+    group = _fill(_Space(run, frame, max_new_tokens, keep, limit_tokens), queue)
     left_out, number = _merge(queue, run)
     return Packed(frame(group), tuple(group), left_out, number)
 
 
-def pack_all(run: Run, passages: Iterable[Passage], frame: Frame, max_new_tokens: int, keep: Usage = NOTHING) -> list[Packed]:
+def pack_all(
+    run: Run,
+    passages: Iterable[Passage],
+    frame: Frame,
+    max_new_tokens: int,
+    *,
+    keep: Usage = NOTHING,
+    limit_tokens: int | None = None,
+) -> list[Packed]:
     """All passages, in order, in as few prompts as fit; none is left out, a long one is cut into adjoining spans."""
     queue = _Queue(passages)
     packs: list[Packed] = []
     while queue:
-        group = _fill(run, queue, frame, max_new_tokens, keep)
+        group = _fill(_Space(run, frame, max_new_tokens, keep, limit_tokens), queue)
         packs.append(Packed(frame(group), tuple(group)))
     return packs
 
@@ -119,9 +155,10 @@ class _Queue:
         self._front.appendleft(passage)
 
 
-def _fill(run: Run, queue: _Queue, frame: Frame, max_new_tokens: int, keep: Usage) -> list[Passage]:
+def _fill(space: _Space, queue: _Queue) -> list[Passage]:
     """Take passages while they fit; what is cut off goes back to the queue."""
-    room = run.room(run.model.count_tokens(frame(())), max_new_tokens, keep)
+    run = space.run
+    room = space.left(())
     group: list[Passage] = []
     used = 0
     while queue:
@@ -135,8 +172,7 @@ def _fill(run: Run, queue: _Queue, frame: Frame, max_new_tokens: int, keep: Usag
         group.append(passage)
         used += tokens
     # The count of a whole prompt is not the sum of its parts' counts: check it, and cut the last passage if it is over.
-    whole_room = run.room(0, max_new_tokens, keep)
-    while group and (over := run.model.count_tokens(frame(group)) - whole_room) > 0:
+    while group and (over := -space.left(group)) > 0:
         last = group.pop()
         queue.put_back(last)
         if not group:

@@ -97,6 +97,13 @@ class Run:
         self._numbered[n] = passage
         return n
 
+    @contextmanager
+    def numbers_undone(self) -> Iterator[None]:
+        """Numbers given inside this block are taken back at its end (for prompts that are only measured)."""
+        numbers, numbered = dict(self._numbers), dict(self._numbered)
+        yield
+        self._numbers, self._numbered = numbers, numbered
+
     @property
     def numbered(self) -> dict[int, Passage]:
         """Every passage that a prompt of this run has shown, by its mark."""

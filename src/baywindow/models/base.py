@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baywindow.errors import CapabilityError
+from baywindow.registry import Technique
 
 Role = Literal["system", "user", "assistant"]
 Finish = Literal["stop", "length", "deadline", "cancelled"]
@@ -145,6 +147,12 @@ class LanguageModel(ABC):
     def inspect(self, text: str, layers: Sequence[int], want: frozenset[Want]) -> Inspection:
         """Attention weights or hidden states of some layers. Raises CapabilityError without ``weights``."""
         raise CapabilityError(f"{self.name} does not show its insides", hint="use a local open-weights model")
+
+    def attached(self, parts: Sequence[Technique]) -> AbstractContextManager[LanguageModel]:
+        """This model with a recipe's inside half in place, for as long as the context lasts. Needs ``weights``."""
+        raise CapabilityError(
+            f"{parts[0].card.name} works inside a model, and {self.name} is not open", hint="use a local open-weights model"
+        )
 
     def close(self) -> None:  # noqa: B027 - most have nothing to free
         """Free what the model holds (memory, connections)."""
