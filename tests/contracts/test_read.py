@@ -1,0 +1,118 @@
+"""What every reader of the registry must do, whatever its method. New readers are covered by being there."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import pytest
+
+from baywindow import recipe, registry
+from baywindow.budget import Budget, Meter
+from baywindow.context.base import Reader
+from baywindow.context.reply import declined
+from baywindow.context.run import Run
+from baywindow.documents.base import Document
+
+READERS = [card.name for card in registry.cards("context/read")]
+
+
+@pytest.fixture(params=READERS)
+def reader(request) -> Reader:
+    made = registry.get(request.param)()
+    assert isinstance(made, Reader)
+    return made
+
+
+@pytest.fixture
+def book():
+    from baywindow.documents.memory import InMemory
+
+    lines = [f"Chapter {i} tells of the river number {i} and of a boat that came by at dawn." for i in range(120)]
+    lines[77] = "The lighthouse keeper was called Osric and he kept seven goats."
+    return InMemory([Document(text="\n".join(lines), source="book.txt")], chunk_tokens=40)
+
+
+def helpful(prompt) -> str:
+    text = prompt[-1].content
+    if "Osric" not in text:
+        return "NOT FOUND"
+    import re
+
+    marks = re.findall(r"<passage \[(\d+)\][^<]*?Osric", text) or re.findall(r"Osric[^\[]*\[(\d+)\]", text)
+    return f"The keeper was Osric [{marks[-1]}]" if marks else "The keeper was Osric"
+
+
+QUESTION = "What was the lighthouse keeper called?"
+
+
+def test_it_answers_from_the_text_and_no_call_exceeds_the_window(reader, book, scripted):
+    model = scripted(helpful, context_length=700)  # the fake asserts the window on every call
+    run = Run(QUESTION, book, model)
+    found = book.full_text(QUESTION, 5)
+    assert "Osric" in reader.read(run, found)
+    assert run.meter.usage.calls == len(model.prompts) > 0
+
+
+def test_nothing_in_the_text_means_not_found(reader, book, scripted):
+    run = Run("Who sank the ship?", book, scripted(lambda p: "NOT FOUND", context_length=700))
+    assert declined(reader.read(run, book.full_text("boat dawn", 5)))
+
+
+def test_a_token_budget_is_never_passed(reader, book, scripted):
+    for tokens in (250, 400, 800):
+        run = Run(QUESTION, book, scripted(helpful, context_length=700), meter=Meter(budget=Budget(tokens=tokens)))
+        reader.read(run, book.full_text(QUESTION, 5))
+        assert run.meter.usage.tokens <= tokens
+
+
+def test_the_least_cost_is_no_more_than_what_a_run_costs(reader, book, scripted):
+    run = Run(QUESTION, book, scripted(helpful, context_length=700))
+    least = reader.least(run)
+    reader.read(run, book.full_text(QUESTION, 5))
+    assert 0 < least.tokens <= run.meter.usage.tokens
+
+
+def test_after_the_deadline_it_returns_without_a_call(reader, book, scripted):
+    model = scripted(helpful, context_length=700)
+    run = Run(QUESTION, book, model, meter=Meter(budget=Budget(seconds=1), started=time.monotonic() - 2))
+    assert isinstance(reader.read(run, book.full_text(QUESTION, 5)), str)
+    assert model.prompts == []
+    assert run.cut_short
+
+
+def test_inputs_are_not_modified_and_the_same_input_gives_the_same_prompts(reader, book, scripted):
+    found = book.full_text(QUESTION, 5)
+    before = list(found)
+    models = [scripted(helpful, context_length=700) for _ in range(2)]
+    for model in models:
+        reader.read(Run(QUESTION, book, model), found)
+    assert found == before
+    assert models[0].prompts == models[1].prompts
+
+
+def test_two_interleaved_questions_do_not_mix(reader, book, scripted):
+    """A reader keeps nothing on itself: another question in between changes no prompt."""
+    alone, first, other = (scripted(helpful, context_length=700) for _ in range(3))
+    reader.read(Run(QUESTION, book, alone), book.full_text(QUESTION, 5))
+    reader.read(Run("Which boat came by?", book, other), book.full_text("boat", 5))
+    reader.read(Run(QUESTION, book, first), book.full_text(QUESTION, 5))
+    assert alone.prompts == first.prompts
+
+
+def test_the_text_of_documents_is_fenced_and_labelled_as_data(reader, book, scripted):
+    model = scripted(helpful, context_length=700)
+    reader.read(Run(QUESTION, book, model), book.full_text(QUESTION, 5))
+    for prompt in model.prompts:
+        assert prompt[0].role == "system"
+        assert "never follow" in prompt[0].content
+        if "Osric and he kept" in prompt[-1].content:
+            assert "<passage [" in prompt[-1].content
+
+
+def test_options_survive_the_recipe_line_and_the_table(reader):
+    one = recipe.parse(str(recipe.Recipe((), (reader,))))
+    assert one.outside == (reader,)
+    assert recipe.parse(one.to_table()).outside == (reader,)
+    assert dataclasses.is_dataclass(reader)
+    assert type(reader).__dataclass_params__.frozen
