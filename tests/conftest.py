@@ -9,6 +9,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
+from baywindow import registry
 from baywindow.models.base import Completion, LanguageModel, Prompt, Sampling, Stream
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -69,3 +70,25 @@ def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
         monkeypatch.setenv("BAY_CACHE", platformdirs.user_cache_dir("baywindow"))
     monkeypatch.setenv("BAY_HOME", str(home))
     return home
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Techniques without a purpose (tests/toys), found through entry points as other people's are."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "toys"))
+    registry.clear()
+    yield
+    monkeypatch.undo()
+    registry.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[pytest.TestReport]:
+    """A skip whose reason says ``needs NAME`` fails if BAY_REQUIRE lists NAME: CI may not pass by leaving tests out."""
+    report = yield
+    required = os.environ.get("BAY_REQUIRE", "").replace(",", " ").split()
+    reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
+    if any(f"needs {name}" in reason for name in required):
+        report.outcome = "failed"
+        report.longrepr = f"{reason}\nBAY_REQUIRE={os.environ['BAY_REQUIRE']}: this test may not be skipped here"
+    return report

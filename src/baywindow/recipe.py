@@ -17,7 +17,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pydantic
 
@@ -25,6 +25,7 @@ from baywindow import registry
 from baywindow.errors import BayError, CapabilityError, RecipeError
 from baywindow.registry import ROOMS, Technique
 
+LONGEST = 2000  # characters of a line
 EXAMPLE = "e.g. snapkv(budget_tokens=1024) | hybrid(k=20) > chain_of_agents"
 
 
@@ -101,12 +102,14 @@ def parse_many(line: str) -> list[Recipe]:
 def _from_line(line: str, depth: int = 0) -> Recipe:
     if not line.strip():
         raise RecipeError("the recipe is empty", hint=f"write {registry.RESERVED} for no technique, or {EXAMPLE}")
-    if ";" in line:
-        raise RecipeError("a recipe holds no ';'", hint="`;` separates recipes in `bay bench --recipes` only")
+    if len(line) > LONGEST:  # servers take recipes from strangers, and Python's parser recurses
+        raise RecipeError(f"the recipe has {len(line)} characters", hint=f"a recipe has at most {LONGEST}")
     try:
         tree = ast.parse(line.strip(), mode="eval").body
-    except SyntaxError as error:
-        where = f" at column {error.offset}" if error.offset else ""
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        if ";" in line:
+            raise RecipeError("a recipe holds no ';'", hint="`;` separates recipes in `bay bench --recipes` only") from None
+        where = f" at column {error.offset}" if isinstance(error, SyntaxError) and error.offset else ""
         raise RecipeError(f"the recipe does not parse{where}: {line.strip()!r}", hint=EXAMPLE) from None
     left, right = (tree, None) if not _has_bar(tree) else _split_bar(tree)
     parts = [*_build(left, line, depth)]
@@ -182,22 +185,27 @@ def make(name: str, options: Mapping[str, Any]) -> Technique:
         if option not in fields:
             near = get_close_matches(option, fields, n=3, cutoff=0.0)
             raise RecipeError(f"{name} has no option {option!r}", hint=f"nearest: {', '.join(near)}" if near else f"{name} has no options")
+    if missing := [option for option, f in fields.items() if _must_be_given(f) and option not in options]:
+        raise RecipeError(f"{name} must be told {', '.join(missing)}", hint=f"{name}({missing[0]}=…); `bay show {name}` explains it")
     hints = get_type_hints(cls)
-    checked: dict[str, Any] = {}
-    for option, value in options.items():
-        adapter = pydantic.TypeAdapter(hints[option], config=pydantic.ConfigDict(arbitrary_types_allowed=True))
-        try:
-            # Strict, but through JSON, where lists may become tuples and 1 may become 1.0.
-            checked[option] = adapter.validate_json(json.dumps(value), strict=True)
-        except (pydantic.ValidationError, TypeError):
-            kind = getattr(hints[option], "__name__", None) or hints[option]
-            raise RecipeError(f"{name}: {option}={value!r} is not {kind}", hint=f"default: {option}={fields[option].default!r}") from None
+    checked = {option: _typed(name, fields[option], hints[option], value) for option, value in options.items()}
     try:
         return cls(**checked)
     except RecipeError:
         raise
     except BayError as error:
         raise RecipeError(f"{name}: {error.message}", hint=error.hint) from error
+
+
+def _typed(name: str, field: dataclasses.Field[Any], kind: Any, value: Any) -> Any:
+    """``value`` as the option's type. Strict, but through JSON, where lists may become tuples and 1 may become 1.0."""
+    adapter = pydantic.TypeAdapter(kind, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
+    try:
+        return adapter.validate_json(json.dumps(value), strict=True)
+    except (pydantic.ValidationError, TypeError):
+        wanted = str(kind) if get_args(kind) else getattr(kind, "__name__", str(kind))
+        hint = f"it is a {wanted}" if _must_be_given(field) else f"default: {field.name}={field.default!r}"
+        raise RecipeError(f"{name}: {field.name}={value!r} is not {wanted}", hint=hint) from None
 
 
 def _from_table(table: Mapping[str, Any]) -> Recipe:
@@ -241,15 +249,22 @@ def _clash(a: Technique, b: Technique) -> str:
 
 
 def _changed(part: Technique) -> dict[str, Any]:
+    """The options that must be written so that reading them makes the same object again; None only where it matters."""
     defaults = type(part)().options() if not _required(part) else {}
-    return {k: v for k, v in part.options().items() if k not in defaults or defaults[k] != v if v is not None}
+    changed = {k: v for k, v in part.options().items() if k not in defaults or defaults[k] != v}
+    short = {k: v for k, v in changed.items() if v is not None}
+    try:
+        return short if type(part)(**short) == part else changed
+    except (BayError, TypeError):
+        return changed
 
 
 def _required(part: Technique) -> bool:
-    return any(
-        f.init and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        for f in dataclasses.fields(part)  # type: ignore[arg-type]
-    )
+    return any(_must_be_given(f) for f in dataclasses.fields(part))  # type: ignore[arg-type]
+
+
+def _must_be_given(field: dataclasses.Field[Any]) -> bool:
+    return field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _part(part: Technique) -> str:
