@@ -20,13 +20,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from pathlib import Path
 
 from _report import Rows, normalised, shared_data, shown, table, write
+from baywindow.documents.memory import InMemory
 
 from baywindow.context.ask import ask
 from baywindow.documents.base import Document
-from baywindow.documents.memory import InMemory
 from baywindow.errors import BayError
 from baywindow.home import cache_dir
 from baywindow.models import select
