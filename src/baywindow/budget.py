@@ -68,6 +68,8 @@ class Budget:
             name, equals, value = (x.strip() for x in part.partition("="))
             if not equals or name not in kinds:
                 raise ConfigError(f"budget {part!r} is not understood", hint="write it as tokens=4000,seconds=30,usd=0.05")
+            if name in values:
+                raise ConfigError(f"budget {name} was given twice", hint="give it once")
             try:
                 values[name] = kinds[name](value.replace("_", ""))
             except ValueError:
