@@ -14,7 +14,7 @@ from baywindow.context.base import Reader, Retriever
 from baywindow.context.cite import cite, quote_best
 from baywindow.context.reply import NOT_FOUND_TEXT, declined
 from baywindow.context.run import Run
-from baywindow.context.stages import run_stages
+from baywindow.context.stages import DEFAULT_RETRIEVER, run_stages
 from baywindow.documents.base import Corpus, Passage
 from baywindow.documents.sources import Sources, open_corpus
 from baywindow.errors import ConfigError, RecipeError
@@ -62,7 +62,7 @@ def search(
     query: str,
     sources: Sources,
     *,
-    recipe: RecipeLike = "hybrid",
+    recipe: RecipeLike = DEFAULT_RETRIEVER,
     k: int = 10,
     settings: Settings | None = None,
     on_event: Callable[[Event], None] | None = None,
