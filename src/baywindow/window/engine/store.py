@@ -1,0 +1,261 @@
+"""What one layer holds: stored segments, then a growing tail. Transformers sees it as a cache layer.
+
+`update` only counts and tags; the attention function calls `append` with what should really be kept, reads `view`, and calls `settle`
+once the layer has attended. Lengths that transformers asks for are *logical*: how many tokens went in, not how many are held.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import CacheLayerMixin
+
+from baywindow.errors import CapabilityError
+from baywindow.window.base import LayerInfo, State
+from baywindow.window.block import Block, Flat, tensor_bytes
+from baywindow.window.caches.base import PlainSegment, Segment
+from baywindow.window.engine.tail import Tail
+
+TAG = "_baywindow_store"
+
+
+@dataclass
+class Watched:
+    """The last un-rotated queries [B, Hq, w, D] with their positions [B, w] (−1: none)."""
+
+    queries: Tensor
+    q_pos: Tensor
+
+
+class Store(CacheLayerMixin):  # type: ignore[misc]
+    """One layer's keys and values. ``sliding_window`` stores hold what their window still needs and never more."""
+
+    is_compileable = False
+    is_sliding = False
+
+    def __init__(self, layer: LayerInfo, *, croppable: bool) -> None:
+        super().__init__()
+        self.layer = layer
+        self.is_sliding = layer.is_sliding
+        self.is_croppable = croppable
+        self.is_initialized = False
+        self.seen = 0  # slots that went in, padding included
+        self.segments: list[Segment] = []
+        self.tail: Tail | None = None
+        self.states: dict[str, State] = {}
+        self.watched: Watched | None = None
+        self.holes = False  # some slot of the view may hold nothing
+        self.gaps = False  # some row has padding behind a token
+        self.pristine = True  # holds what every other pristine layer of its kind holds
+        self.record_past = False
+        self.probed = 0  # slots the last append brought, while the past is recorded
+
+    # -- what transformers calls ------------------------------------------------------------------------------------------
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Tag and hand back; nothing is stored yet (positions and queries are known only in the attention function)."""
+        self.is_initialized = True
+        setattr(key_states, TAG, self)
+        return key_states, value_states
+
+    def get_seq_length(self) -> int:
+        return self.seen
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.seen + query_length, 0
+
+    def get_max_length(self) -> int:
+        return -1
+
+    def activate_past_recording(self) -> None:
+        self.record_past = True
+
+    def reset(self) -> None:
+        self.__init__(self.layer, croppable=self.is_croppable)  # type: ignore[misc]
+
+    def offload(self) -> None:
+        raise CapabilityError("transformers' own offloading cannot be used with this cache", hint="add `+ offload` to the recipe")
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Take back the last ``-tokens_to_remove`` slots (0 only ends a recording of the past)."""
+        n = -tokens_to_remove
+        if n < 0:
+            raise CapabilityError("crop takes a negative number of tokens")
+        if n and not self.is_croppable:
+            raise CapabilityError(
+                "tokens cannot be taken back from a cache that drops or packs tokens",
+                hint="use a recipe without caches for assisted decoding",
+            )
+        if self.tail is not None and n:
+            self._check_window_intact(n)
+            self.tail.drop_last(n)
+            self.seen -= n
+        self._trim()
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        self._rows(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        if self.tail is not None or self.segments:
+            self._rows(torch.arange(self.batch_size).repeat_interleave(repeats))
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        index = indices.nonzero().flatten() if indices.dtype == torch.bool else indices
+        self._rows(index)
+
+    @property
+    def batch_size(self) -> int:
+        if self.tail is not None:
+            return self.tail.keys.shape[0]
+        return self.segments[0].counts.shape[0] if self.segments else -1
+
+    # -- what the engine calls --------------------------------------------------------------------------------------------
+
+    def append(self, keys: Tensor, values: Tensor, positions: Tensor, *, padded: bool) -> None:
+        """New tokens [B, H, n, …] at true ``positions`` [B, n] (−1: padding)."""
+        if padded:
+            self.gaps = self.gaps or self.seen > 0 or bool((positions[:, -1] < 0).any())
+            self.holes = True
+        positions = positions.expand(keys.shape[0], -1)
+        if self.tail is None:
+            self.tail = Tail(Block(keys=keys, values=values, positions=positions))
+        else:
+            self.tail.append(keys, values, positions)
+        self.seen += keys.shape[2]
+        self.probed = keys.shape[2] if self.record_past else 0
+
+    def take_back(self, n: int) -> None:
+        """Forget the last ``n`` slots of a probing forward, if they came in."""
+        if self.tail is not None and len(self.tail) >= n and self.probed == n:
+            self.tail.drop_last(n)
+            self.seen -= n
+        self.probed = 0
+
+    def view(self) -> Block:
+        """Everything held, oldest first; the tail is a view of its buffer, stored segments are read."""
+        blocks = [segment.flat().block() for segment in self.segments]
+        if self.tail is not None:
+            blocks.append(self.tail.block)
+        return Block.join(blocks)
+
+    def replace(self, block: Block, *, dense: bool) -> None:
+        """Hold this and nothing else: as a tail where all rows and heads hold the same number (or ``dense`` asks for it, at the price
+        of holes), else end to end."""
+        held = block.held
+        self.pristine = False
+        if dense or int(held.min()) == int(held.max()):
+            self.segments = []
+            self.tail = Tail(block)
+            self.holes = bool((block.positions < 0).any())
+        else:
+            self.segments = [PlainSegment(Flat.of(block))]
+            self.tail = Tail(Block(keys=block.keys[:, :, :0], values=block.values[:, :, :0], positions=block.head_positions[:, :, :0]))
+            self.holes = True
+
+    def pack(self, group: int, residual: int, encode: Callable[[Flat], Segment]) -> None:
+        """Move the oldest plain tokens, in whole groups, into an encoded segment; at least ``residual`` a row and head stay plain."""
+        plain = [s for s in self.segments if isinstance(s, PlainSegment)]
+        blocks = [s.flat().block() for s in plain] + ([self.tail.block] if self.tail is not None else [])
+        if not blocks:
+            return
+        block = Block.join(blocks)
+        counts = ((block.held - residual).clamp(min=0) // group) * group
+        if not bool((counts > 0).any()):
+            return
+        old, rest = block.split(counts)
+        self.segments = [s for s in self.segments if not isinstance(s, PlainSegment)] + [encode(Flat.of(old))]
+        self.tail = Tail(rest)
+        self.pristine = False
+        self.holes = True if not _even(self.segments) else bool((rest.positions < 0).any())
+
+    def move(self, put: Callable[[Segment, torch.device], Segment]) -> None:
+        """Hand what is stored, tail included, to a mover."""
+        if self.tail is None:
+            return
+        device = self.tail.keys.device
+        block = self.tail.block
+        if block.length:
+            self.segments.append(PlainSegment(Flat.of(block)))
+            self.tail = Tail(block.take(torch.empty(block.keys.shape[0], 1, 0, dtype=torch.long, device=device)))
+        self.segments = [put(segment, device) for segment in self.segments]
+
+    def _trim(self) -> None:
+        """Forget what the sliding window can no longer reach. By position, not by slot: a row with padding in its middle reaches
+        further back in slots."""
+        if not self.layer.is_sliding or self.record_past or self.tail is None:
+            return
+        window = self.layer.sliding_window or 0
+        if not self.gaps:
+            self.tail.drop_first(max(0, len(self.tail) - (window - 1)))
+            return
+        positions = self.tail.block.positions
+        needed = (positions >= positions.amax(dim=1, keepdim=True) + 2 - window).any(dim=0) & (positions >= 0).any(dim=0)
+        first = int(needed.float().argmax()) if bool(needed.any()) else len(self.tail)
+        self.tail.drop_first(first)
+
+    trim = _trim
+
+    def remember(self, queries: Tensor, q_pos: Tensor, window: int) -> None:
+        """Keep the last ``window`` queries for policies that let them vote."""
+        if self.watched is not None:
+            queries = torch.cat([self.watched.queries, queries], dim=2)
+            q_pos = torch.cat([self.watched.q_pos, q_pos], dim=1)
+        self.watched = Watched(queries[:, :, -window:].clone(), q_pos[:, -window:].clone())
+
+    def held(self) -> Tensor:
+        """Tokens held per row and head: [B, H] on the CPU."""
+        counts = sum((s.counts for s in self.segments), torch.zeros((), dtype=torch.long))
+        return counts + (self.tail.block.held.cpu() if self.tail is not None else 0)
+
+    def tensors(self) -> list[Tensor]:
+        found = [t for s in self.segments for t in s.tensors().values()]
+        if self.tail is not None:
+            found += [self.tail.keys, self.tail.values, self.tail.positions, *self.tail.tags.values()]
+        found += [t for state in self.states.values() for t in state.values()]
+        return found + ([self.watched.queries, self.watched.q_pos] if self.watched else [])
+
+    def nbytes(self) -> int:
+        """Bytes really held, spare room, positions and policies' own state included."""
+        return tensor_bytes(*self.tensors())
+
+    def _check_window_intact(self, n: int) -> None:
+        window = self.layer.sliding_window
+        if window is None or self.tail is None or self.seen < window:
+            return
+        if len(self.tail) - n < min(self.seen - n, window - 1):
+            raise CapabilityError(
+                "a sliding layer no longer holds what taking tokens back would need", hint="call activate_past_recording() first"
+            )
+
+    def _rows(self, index: Tensor) -> None:
+        self.segments = [s.rows(index) for s in self.segments]
+        if self.tail is not None:
+            device = self.tail.keys.device
+            self.tail = Tail(self.tail.block.rows(index.to(device)))
+        for state in self.states.values():
+            for name, tensor in state.items():
+                state[name] = tensor.index_select(0, index.to(tensor.device))
+        if self.watched is not None:
+            at = index.to(self.watched.q_pos.device)
+            self.watched = Watched(self.watched.queries.index_select(0, at), self.watched.q_pos.index_select(0, at))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Store:
+        """A copy that shares nothing that can change: the tail is copied, segments are never modified and stay shared."""
+        new = copy.copy(self)
+        new.segments = list(self.segments)
+        new.tail = Tail(self.tail.block.rows(torch.arange(self.batch_size, device=self.tail.keys.device))) if self.tail is not None else None
+        new.states = {name: {key: t.clone() for key, t in state.items()} for name, state in self.states.items()}
+        memo[id(self)] = new
+        return new
+
+
+def _even(segments: list[Segment]) -> bool:
+    return all(int(s.counts.min()) == int(s.counts.max()) for s in segments if s.counts.numel())
