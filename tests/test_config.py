@@ -109,6 +109,10 @@ def test_a_slip_in_the_environment_or_a_flag_is_named(places: tuple[Path, Path],
         Settings()
     monkeypatch.delenv("BAY_TIMEOUT_S")
     monkeypatch.setenv("BAY_PRICES", "cheap")
+    with pytest.raises(ConfigError, match="BAY_PRICES: prices='cheap' is not allowed"):
+        Settings()
+    monkeypatch.delenv("BAY_PRICES")
+    monkeypatch.setenv("BAY_RECIPES", "fast")
     with pytest.raises(ConfigError) as error:
         Settings()
     assert "BAY_PRICES__PROMPT_USD" in error.value.hint
