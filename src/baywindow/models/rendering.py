@@ -1,0 +1,174 @@
+"""Prompts to token ids. Message content is data: no control token written inside it ever becomes one.
+
+A chat template is rendered twice over the same form: once with the contents, once with unguessable placeholders in their places, which
+shows what belongs to the template. The first rendering is tokenised in the ordinary way; if every control token in it lies inside
+template text, those ids are used, and are by construction what the model was trained on. Otherwise some content spells a control
+token: then template pieces and contents are tokenised apart, contents with control tokens split into plain characters. Only in that
+case may a token differ at a join (a template's line break and a content's that would else have merged).
+
+Control tokens are the tokenizer's added tokens marked special. Templates that strip contents are noticed (the placeholders carry
+blanks that vanish) and content is stripped alike.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from baywindow.errors import ModelError
+from baywindow.models.base import Message, Prompt
+from baywindow.models.plain import Examples, plain_prompt
+
+# A blank that templates do not write themselves, but that str.strip (the trim filter) removes.
+_PAD = "\N{EM SPACE}"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a rendered prompt; ``data`` is content, which must not yield control tokens."""
+
+    text: str
+    data: bool
+
+
+class Renderer:
+    """Renders and tokenises for one tokenizer (a fast one of transformers)."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.has_template = bool(tokenizer.chat_template)
+        self._special = frozenset(tokenizer.all_special_ids) | {
+            number for number, token in tokenizer.added_tokens_decoder.items() if token.special
+        }
+
+    def ids(self, prompt: Prompt, examples: Examples = ()) -> list[int]:
+        """Token ids of a whole prompt, ready for the next token of the reply. ModelError if the template refuses the roles."""
+        if not self.has_template:
+            return [*self.start(), *self.data_ids(plain_prompt(prompt, examples))]
+        pieces = self.pieces(prompt)
+        ordinary = self._ordinary(pieces)
+        return ordinary if ordinary is not None else self._apart(pieces)
+
+    def start(self) -> list[int]:
+        """What the tokenizer puts before a plain text (a BOS, or nothing)."""
+        marked: list[int] = self._tokenizer("", add_special_tokens=True).input_ids
+        eos = self._tokenizer.eos_token_id
+        return marked[:-1] if marked and len(marked) > 1 and marked[-1] == eos else marked
+
+    def data_ids(self, text: str) -> list[int]:
+        """Token ids of a text, control tokens in it split into plain characters."""
+        found: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
+        return found
+
+    def data_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """`data_ids`, and the character range of each token in the text."""
+        found = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False)
+        return found.input_ids, [(int(a), int(b)) for a, b in found.offset_mapping]
+
+    def turn_end(self) -> int | None:
+        """The control token that the template puts right after a reply, if it puts one."""
+        if not self.has_template:
+            return None
+        try:
+            pieces = self.pieces((Message("user", "a"), Message("assistant", "b")), reply=False)
+        except ModelError:
+            return None
+        after = self._template_ids(pieces[-1].text.lstrip()) if not pieces[-1].data else []
+        return after[0] if after and after[0] in self._special else None
+
+    def pieces(self, prompt: Prompt, *, reply: bool = True) -> list[Piece]:
+        """Template and contents in order. An assistant message at the end is continued instead of opening a new turn."""
+        unlike: Sequence[Callable[[Prompt], Prompt]] = (lambda p: p, without_system, lambda p: merged(without_system(p)))
+        for change in unlike:
+            shaped = change(prompt)
+            marks = [secrets.token_hex(12) for _ in shaped]
+            try:
+                text = self._render([{"role": m.role, "content": f"{_PAD}{k}{_PAD}"} for m, k in zip(shaped, marks, strict=True)], reply)
+            except Exception as error:  # a template refuses in its own words, through Jinja, with any class of error
+                refused = error
+                continue
+            return _split(text, {k: m.content for m, k in zip(shaped, marks, strict=True)})
+        first = str(refused).splitlines()[0][:200]
+        raise ModelError(f"the chat template refuses this prompt: {first}", hint="begin with a user message and let roles alternate")
+
+    def _render(self, messages: list[dict[str, str]], reply: bool) -> str:
+        last_is_reply = messages[-1]["role"] == "assistant"
+        text: str = self._tokenizer.apply_chat_template(
+            messages,
+            tokenize=False,
+            add_generation_prompt=reply and not last_is_reply,
+            continue_final_message=reply and last_is_reply,
+        )
+        return text
+
+    def _ordinary(self, pieces: list[Piece]) -> list[int] | None:
+        """Ids of the whole text tokenised at once, or None if content yields a control token."""
+        text = "".join(p.text for p in pieces)
+        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        contents = _spans(pieces)
+        at = 0
+        for number, (start, end) in zip(found.input_ids, found.offset_mapping, strict=True):
+            while at < len(contents) and contents[at][1] <= start:
+                at += 1
+            if number in self._special and at < len(contents) and end > contents[at][0]:
+                return None
+        ids: list[int] = found.input_ids
+        return ids
+
+    def _apart(self, pieces: list[Piece]) -> list[int]:
+        parts = [self.data_ids(p.text) if p.data else self._template_ids(p.text) for p in pieces]
+        return [number for part in parts for number in part]
+
+    def _template_ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        return ids
+
+
+def without_system(prompt: Prompt) -> Prompt:
+    """System text at the head of the first user message, for templates that know no system role."""
+    system = "\n\n".join(m.content for m in prompt if m.role == "system")
+    rest = [m for m in prompt if m.role != "system"]
+    if not system:
+        return rest
+    if rest and rest[0].role == "user":
+        return [Message("user", f"{system}\n\n{rest[0].content}"), *rest[1:]]
+    return [Message("user", system), *rest]
+
+
+def merged(prompt: Prompt) -> Prompt:
+    """Neighbours of the same role as one message, for templates that want roles to alternate."""
+    found: list[Message] = []
+    for message in prompt:
+        if found and found[-1].role == message.role:
+            found[-1] = Message(message.role, f"{found[-1].content}\n\n{message.content}")
+        else:
+            found.append(message)
+    return found
+
+
+def _split(text: str, contents: dict[str, str]) -> list[Piece]:
+    """Cut a rendering at its placeholders and put the contents there, stripped where the template stripped the placeholder."""
+    marks = re.compile(f"({_PAD}?)({'|'.join(map(re.escape, contents))})({_PAD}?)") if contents else None
+    pieces: list[Piece] = []
+    at = 0
+    for match in marks.finditer(text) if marks else ():
+        content = contents[match[2]]
+        content = content if match[1] else content.lstrip()
+        content = content if match[3] else content.rstrip()
+        pieces += [Piece(text[at : match.start()], False), Piece(content, True)]
+        at = match.end()
+    pieces.append(Piece(text[at:], False))
+    return [p for p in pieces if p.text]
+
+
+def _spans(pieces: Sequence[Piece]) -> list[tuple[int, int]]:
+    """Character ranges of the contents in the joined text."""
+    spans, at = [], 0
+    for piece in pieces:
+        if piece.data:
+            spans.append((at, at + len(piece.text)))
+        at += len(piece.text)
+    return spans

@@ -1,0 +1,102 @@
+"""The generation loop: prompts go in by chunks, tokens come out one step at a time.
+
+Our own loop rather than ``model.generate``, so that a deadline, a closed stream or Ctrl-C is honoured between any two forwards, also
+in the middle of a long prompt, and so that the window engine can hand in its own cache. Works on any causal model of transformers
+that takes ``past_key_values``. Greedy decoding gives the tokens that ``model.generate`` gives.
+
+Shapes: ids and masks are (row, token); rows of unequal length are padded on the left, which keeps the last token of all in one column.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+# Tokens of all rows in one forward: some seconds of work at most, so that a deadline is met to within that.
+CHUNK_TOKENS = {"cpu": 256, "mps": 1024, "cuda": 4096}
+
+
+class Choose(Protocol):
+    """How the next token of every row is chosen: logits (row, vocabulary) to ids (row,)."""
+
+    def __call__(self, logits: Tensor) -> list[int]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """One generation: ``rows`` of prompt ids; ``alive`` is asked before every forward, and False ends the loop.
+
+    ``cache`` may already hold a context, the same for all rows; then ``rows`` are what follows it.
+    """
+
+    rows: Sequence[Sequence[int]]
+    choose: Choose
+    cache: Any
+    alive: Callable[[], bool]
+    pad: int = 0
+
+
+def new_cache(model: Any) -> Any:
+    """The stock cache, with the layer types that this model's configuration names (sliding layers keep their window only)."""
+    return DynamicCache(config=model.config)
+
+
+def step_tokens(model: Any, feed: Feed, lock: AbstractContextManager[Any]) -> Iterator[list[int]]:
+    """The next token of each row, step after step, until the consumer stops or ``feed.alive`` says no.
+
+    ``lock`` is held during each forward, for techniques change a model in place for a moment.
+    """
+    ids, mask = left_padded(feed.rows, feed.pad, model.device)
+    if past := int(feed.cache.get_seq_length()):
+        mask = torch.cat([mask.new_ones(len(feed.rows), past), mask], dim=1)
+    logits = None
+    size = max(16, CHUNK_TOKENS.get(model.device.type, 256) // len(feed.rows))
+    for start in range(0, ids.shape[1], size):
+        if not feed.alive():
+            return
+        end = min(start + size, ids.shape[1])
+        with lock:
+            logits = forward(model, ids[:, start:end], mask[:, : past + end], feed.cache)
+    while logits is not None and feed.alive():
+        chosen = feed.choose(logits[:, -1].float())
+        yield chosen
+        if not feed.alive():
+            return
+        mask = torch.cat([mask, mask.new_ones(len(chosen), 1)], dim=1)
+        with lock:
+            logits = forward(model, torch.tensor(chosen, device=ids.device)[:, None], mask, feed.cache)
+
+
+@torch.inference_mode()
+def forward(model: Any, ids: Tensor, mask: Tensor, cache: Any, keep: int = 1) -> Tensor:
+    """Logits of the last ``keep`` positions, shape (row, keep, vocabulary); the cache grows by the given tokens."""
+    positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    extra = {"logits_to_keep": keep} if _keeps_logits(type(model)) else {}
+    out = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, **extra)
+    logits: Tensor = out.logits[:, -keep:]
+    return logits
+
+
+def left_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids and mask (1 for real tokens), both (row, longest row)."""
+    longest = max(len(row) for row in rows)
+    ids = [[pad] * (longest - len(row)) + list(row) for row in rows]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def _keeps_logits(kind: type) -> bool:
+    found = _KEEPS.get(kind)
+    if found is None:
+        found = _KEEPS[kind] = "logits_to_keep" in inspect.signature(kind.forward).parameters  # type: ignore[attr-defined]
+    return found
+
+
+_KEEPS: dict[type, bool] = {}

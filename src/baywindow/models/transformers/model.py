@@ -1,0 +1,190 @@
+"""`TransformersModel`: a language model on this machine, through transformers.
+
+``model`` and ``tokenizer`` are public: the window engine works on them. ``new_cache`` makes the key-value cache of every generation;
+whoever puts a recipe inside the model replaces it for that time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from baywindow.errors import ContextLengthError, MissingExtraError, ModelError
+from baywindow.models.base import Completion, Inspection, LanguageModel, Prompt, Sampling, Score, Stream, Want
+from baywindow.models.gguf import Progress
+from baywindow.models.plain import plain_stops
+from baywindow.models.rendering import Renderer
+
+try:
+    from baywindow.models.transformers import loading, loop, scoring
+    from baywindow.models.transformers.batching import batches
+    from baywindow.models.transformers.choosing import Chooser
+    from baywindow.models.transformers.reply import Clock, Reply
+except ModuleNotFoundError as missing:
+    if (missing.name or "").partition(".")[0] in {"torch", "transformers", "psutil"}:
+        raise MissingExtraError.of("what runs local models (torch, transformers)", "local") from None
+    raise
+
+GREEDY = Sampling()
+
+
+class TransformersModel(LanguageModel):
+    """A hub id, a local folder, or a .gguf file (converted once into the cache).
+
+    ``context`` lowers the window below what the model's configuration says; it cannot raise it. Thread-safe: forwards of several
+    streams alternate. Raises ModelError if it cannot be loaded, MissingExtraError without the ``local`` extra.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        context: int | None = None,
+        name: str = "",
+        progress: Progress | None = None,
+    ) -> None:
+        loaded = loading.load(where, device, dtype, progress)
+        self.model: Any = loaded.model
+        self.tokenizer: Any = loaded.tokenizer
+        self.name = name or where
+        self._fingerprint = loaded.fingerprint
+        self._renderer = Renderer(self.tokenizer)
+        self._lock = threading.RLock()
+        self.new_cache: Callable[[], Any] = lambda: loop.new_cache(self.model)
+        self.context_length = _window(self.model, self.name, context)
+        self.label = "" if self._renderer.has_template else "base model"
+        tools = {"tools"} if "tools" in str(self.tokenizer.chat_template or "") else set()
+        self.capabilities = frozenset({"text", "logprobs", "weights", "kv"} | tools)
+        self._eos = self._end_tokens()
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    def count_tokens(self, text: str | Prompt) -> int:
+        """Exact. A plain text is counted without a BOS, a prompt with template and BOS (without examples)."""
+        return len(self._renderer.data_ids(text) if isinstance(text, str) else self._renderer.ids(text))
+
+    def generate(self, prompt: Prompt, sampling: Sampling = GREEDY) -> Stream:
+        ids, stops = self._prepared(prompt, sampling)
+        reply = self._reply(len(ids), sampling, stops)
+        clock = Clock(sampling.seconds)
+        feed = self._feed([ids], sampling, clock.running)
+
+        def pieces() -> Iterator[str]:
+            if sampling.max_new_tokens > 0:
+                for (token,) in loop.step_tokens(self.model, feed, self._lock):
+                    if piece := reply.push(token):
+                        yield piece
+                    if reply.done:
+                        return
+            if rest := reply.end("deadline" if sampling.max_new_tokens > 0 else "length"):
+                yield rest
+
+        return Stream(pieces(), reply.completion)
+
+    def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = GREEDY) -> list[Completion]:
+        """In batches, one deadline for all; prompts that it leaves no time for come back empty with finish ``deadline``."""
+        prepared = [self._prepared(prompt, sampling) for prompt in prompts]
+        clock = Clock(sampling.seconds)
+        found: dict[int, Completion] = {}
+        for group in batches([len(ids) for ids, _ in prepared], sampling.max_new_tokens, self.model):
+            if clock.running():
+                found.update(zip(group, self._batch([prepared[i] for i in group], sampling, clock), strict=True))
+        unread = Completion(text="", prompt_tokens=0, generated_tokens=0, finish="deadline")
+        return [found.get(i, unread) for i in range(len(prompts))]
+
+    def score(self, prompt: str | Prompt, continuation: str) -> Score:
+        """A text is tokenised together with its continuation; a token that spans the border belongs to the continuation."""
+        if isinstance(prompt, str):
+            start = self._renderer.start()
+            ids, offsets = self._renderer.data_offsets(prompt + continuation)
+            first = len(start) + sum(end <= len(prompt) for _, end in offsets)
+            ids = [*start, *ids]
+        else:
+            before = self._renderer.ids(prompt)
+            ids, first = [*before, *self._renderer.data_ids(continuation)], len(before)
+        if first == 0 and ids:  # nothing stands before the first token: condition it on the end of another text, as is usual
+            ids, first = [self.tokenizer.eos_token_id, *ids], 1
+        self._check_room(len(ids), 0)
+        logprobs = scoring.continuation_logprobs(self.model, ids, first, self.new_cache(), self._lock)
+        return Score(logprobs, tuple(self.tokenizer.convert_ids_to_tokens(ids[first:])))
+
+    def inspect(self, text: str, layers: Sequence[int], want: frozenset[Want]) -> Inspection:
+        """Layers count blocks from 0 (negative: from the end); ``hidden`` is what leaves the block. A BOS has offsets (0, 0)."""
+        ids, offsets = self._renderer.data_offsets(text)
+        start = self._renderer.start()
+        self._check_room(len(start) + len(ids), 0)
+        if not start + ids:
+            return Inspection(())
+        with self._lock:
+            found = scoring.insides(self.model, [*start, *ids], layers, want)
+        return Inspection((*[(0, 0)] * len(start), *offsets), attention=found["attention"], hidden=found["hidden"])
+
+    def close(self) -> None:
+        self.model = None
+
+    def _prepared(self, prompt: Prompt, sampling: Sampling) -> tuple[list[int], tuple[str, ...]]:
+        """Token ids and the stop strings of the plain form. A base model is shown as many examples as the window leaves room for."""
+        if self.model is None:
+            raise ModelError(f"{self.name} was closed", hint="load it again")
+        if self._renderer.has_template:
+            ids = self._renderer.ids(prompt)
+            self._check_room(len(ids), sampling.max_new_tokens)
+            return ids, ()
+        for count in range(len(sampling.examples), -1, -1):
+            ids = self._renderer.ids(prompt, sampling.examples[:count])
+            if len(ids) + sampling.max_new_tokens <= self.context_length:
+                break
+        self._check_room(len(ids), sampling.max_new_tokens)
+        return ids, plain_stops(sampling.examples)
+
+    def _check_room(self, prompt_tokens: int, new_tokens: int) -> None:
+        if (over := prompt_tokens + new_tokens - self.context_length) > 0:
+            raise ContextLengthError(
+                f"{prompt_tokens} prompt tokens and {new_tokens} new ones exceed the window of {self.name} "
+                f"({self.context_length}) by {over} tokens",
+                hint="choose a recipe that reads in parts, e.g. hybrid > rag or chain_of_agents",
+            )
+
+    def _batch(self, prepared: Sequence[tuple[list[int], tuple[str, ...]]], sampling: Sampling, clock: Clock) -> list[Completion]:
+        replies = [self._reply(len(ids), sampling, stops) for ids, stops in prepared]
+        texts = [""] * len(replies)
+        if sampling.max_new_tokens > 0:
+            for tokens in loop.step_tokens(self.model, self._feed([ids for ids, _ in prepared], sampling, clock.running), self._lock):
+                for row, (reply, token) in enumerate(zip(replies, tokens, strict=True)):
+                    texts[row] += "" if reply.done else reply.push(token)
+                if all(reply.done for reply in replies):
+                    break
+        for row, reply in enumerate(replies):
+            texts[row] += "" if reply.done else reply.end("deadline" if sampling.max_new_tokens > 0 else "length")
+        return [reply.completion(text) for reply, text in zip(replies, texts, strict=True)]
+
+    def _feed(self, rows: Sequence[Sequence[int]], sampling: Sampling, alive: Callable[[], bool]) -> loop.Feed:
+        pad = self.tokenizer.pad_token_id
+        return loop.Feed(
+            rows=rows, choose=Chooser(sampling, len(rows)), cache=self.new_cache(), alive=alive, pad=0 if pad is None else int(pad)
+        )
+
+    def _reply(self, prompt_tokens: int, sampling: Sampling, stops: Sequence[str]) -> Reply:
+        return Reply(self._decode, sampling, prompt_tokens, self._eos, plain_stops=stops)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    def _end_tokens(self) -> frozenset[int]:
+        """Every token that ends a turn: the configuration's, the tokenizer's, and what the template puts after a reply."""
+        listed = self.model.generation_config.eos_token_id
+        several = listed if isinstance(listed, list) else [listed]
+        return frozenset(i for i in (*several, self.tokenizer.eos_token_id, self._renderer.turn_end()) if i is not None)
+
+
+def _window(model: Any, name: str, context: int | None) -> int:
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if longest is None and context is None:
+        raise ModelError(f"the configuration of {name} does not say how long its window is", hint="set it with --context N")
+    return min(int(n) for n in (longest, context) if n is not None)

@@ -1,0 +1,97 @@
+"""Log-probabilities of given tokens, and the insides of a forward, in chunks that fit memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from baywindow.errors import CapabilityError, ConfigError
+from baywindow.models.base import Want
+from baywindow.models.transformers.loop import forward
+
+_LOGIT_VALUES = 1 << 25  # at most 128 MB of float32 logits at once; a vocabulary may have 262,144 entries
+
+
+def continuation_logprobs(model: Any, ids: Sequence[int], first: int, cache: Any, lock: AbstractContextManager[Any]) -> NDArray[np.float32]:
+    """Natural log-probability of ``ids[first:]``, each given all before it; shape (len(ids) - first,). ``first`` is at least 1."""
+    whole = torch.tensor([list(ids)], device=model.device)
+    mask = torch.ones_like(whole)
+    size = max(16, min(256, _LOGIT_VALUES // int(model.config.get_text_config().vocab_size)))
+    found: list[Tensor] = []
+    last = whole.shape[1] - 1  # the last token is only predicted, never fed
+    for start in range(0, last, size):
+        end = min(start + size, last)
+        keep = end - max(start, first - 1)
+        with lock:
+            logits = forward(model, whole[:, start:end], mask[:, :end], cache, max(1, keep))
+        if keep > 0:
+            found.append(_of_targets(logits[0], whole[0, end - keep + 1 : end + 1]))
+    return torch.cat(found).numpy() if found else np.zeros(0, dtype=np.float32)
+
+
+@torch.inference_mode()
+def _of_targets(logits: Tensor, targets: Tensor) -> Tensor:
+    logits = logits.float()
+    return (logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(dim=-1)).cpu()
+
+
+def insides(model: Any, ids: Sequence[int], layers: Sequence[int], want: frozenset[Want]) -> dict[Want, dict[int, NDArray[np.float32]]]:
+    """Attention (head, query, key) and hidden states (token, dim) that leave the named blocks, without the cache.
+
+    Only the named layers are kept, through hooks: asking transformers for all of them would hold every layer's matrix.
+    """
+    blocks = model.get_decoder().layers
+    numbers = [_layer_number(layer, len(blocks)) for layer in layers]
+    found: dict[Want, dict[int, NDArray[np.float32]]] = {"attention": {}, "hidden": {}}
+
+    def keep(kind: Want, number: int, place: int) -> Any:
+        def hook(_module: Any, _inputs: Any, output: Any) -> None:
+            value = output[place] if isinstance(output, tuple) else output
+            if value is None:
+                raise CapabilityError("this model's attention gives no weights", hint="use one with standard attention")
+            found[kind][number] = value[0].float().cpu().numpy()
+
+        return hook
+
+    hooks = []
+    try:
+        for asked, number in zip(layers, numbers, strict=True):
+            if "attention" in want:
+                hooks.append(blocks[number].self_attn.register_forward_hook(keep("attention", asked, 1)))
+            if "hidden" in want:
+                hooks.append(blocks[number].register_forward_hook(keep("hidden", asked, 0)))
+        with eager(model) if "attention" in want else _as_is(), torch.inference_mode():
+            whole = torch.tensor([list(ids)], device=model.device)
+            model.get_decoder()(input_ids=whole, attention_mask=torch.ones_like(whole), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+@contextmanager
+def eager(model: Any) -> Iterator[None]:
+    """The slow attention that has weights to show, for this block only."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+@contextmanager
+def _as_is() -> Iterator[None]:
+    yield
+
+
+def _layer_number(layer: int, count: int) -> int:
+    if not -count <= layer < count:
+        raise ConfigError.bad_value("layer", layer, f"from 0 to {count - 1}, or from -{count} counted from the end")
+    return layer % count
