@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
 TESTED_TORCH = "torch==2.13.0"
 ANY_TORCH = "torch>=2.6"
-STAMP = "baywindow-installed.json"  # written last: its absence means half-made
-STARTED = "baywindow-started"  # written first, removed last
+STAMP = "baywindow-installed.json"  # written last
+STARTED = "baywindow-started"  # there while pip works: one that is left over means that a run was killed in the middle
 
 
 class InstallError(Exception):
@@ -63,16 +63,24 @@ def install(venv: Path, extras: str) -> None:
         return
     if not usable or (venv / STARTED).exists():
         remake(venv, interpreter)
-    (venv / STARTED).touch()
     (venv / STAMP).unlink(missing_ok=True)
+    (venv / STARTED).touch()
+    try:
+        install_packages(venv, extras)
+    except InstallError:
+        (venv / STARTED).unlink()  # pip ended by itself, so what it finished is whole and the next run goes on from there
+        raise
+    (venv / STAMP).write_text(json.dumps(wanted), encoding="utf-8")
+    (venv / STARTED).unlink()
+    say("installed")
+
+
+def install_packages(venv: Path, extras: str) -> None:
     if "local" in extras.split(","):
         install_torch(venv)
     say(f"installing baywindow[{extras}] into {venv.name}")
     if not pip(venv, "install", "--editable", f"{ROOT}[{extras}]"):
         raise InstallError("pip could not install the packages", "read pip's lines above; is a package index reachable?")
-    (venv / STAMP).write_text(json.dumps(wanted), encoding="utf-8")
-    (venv / STARTED).unlink()
-    say("installed")
 
 
 def newest_enough() -> str:
