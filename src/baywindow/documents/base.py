@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from baywindow.errors import CapabilityError
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -77,6 +79,10 @@ class Corpus(ABC):
     @abstractmethod
     def embeddings(self, passages: list[Passage]) -> NDArray[np.float32]:
         """Unit vectors of passages, shape (passage, dim); stored ones where there are some, else computed now."""
+
+    def embed_query(self, query: str) -> NDArray[np.float32]:
+        """The question's unit vector, shape (dim,), in the space of `embeddings`. CapabilityError where a corpus has no embedder."""
+        raise CapabilityError("this corpus has no embedding model", hint="use full_text")
 
     @abstractmethod
     def excerpt(self, source: str, start: int, end: int) -> str:

@@ -1,0 +1,121 @@
+"""Hybrid: what full text and vectors find, joined by rank, so that a passage both like comes first.
+
+Paper: Cormack 2009, Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods (SIGIR,
+10.1145/1571941.1572114). Options: cross-encoder reranking (Nogueira 2019, arXiv 1901.04085); maximal marginal relevance
+(Carbonell 1998, 10.1145/290941.291025).
+
+Idea: a passage at rank r of a list earns 1 / (rrf_k + r); the sums rank. Scores of different kinds are never compared.
+
+Departs: both lists are read to ``depth`` (the paper fuses whole runs), and the rest of a list counts as absent: the rank of a passage
+beyond it says nearly nothing.
+
+Cost: one embedded question; with ``rerank`` one forward pass of the cross-encoder for each of the ``depth`` best.
+Errors: ConfigError for an option out of range.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baywindow.context.base import Retriever
+from baywindow.context.retrieve.full_text import ranked_by_words
+from baywindow.context.retrieve.vectors import ranked_by_meaning
+from baywindow.documents.base import Passage
+from baywindow.errors import ConfigError
+from baywindow.registry import technique
+
+if TYPE_CHECKING:
+    from baywindow.context.run import Run
+    from baywindow.models.embedders import Reranker
+
+
+@technique(
+    summary="full text and vectors joined by rank; optional rerank and diversity",
+    paper="10.1145/1571941.1572114",
+    year=2009,
+    needs=("embedder",),
+    claim="Reciprocal rank fusion of two rankings is better than either of them.",
+    departures=("each list is read to `depth` only: ranks beyond it say nearly nothing and cost time",),
+)
+class Hybrid(Retriever):
+    """``retrieve`` fuses two searches of the corpus, or two rankings of the passages it is given."""
+
+    k: int = 20
+    rrf_k: int = 60  # the paper's k
+    depth: int = 100  # passages read from each list
+    rerank: str | None = None  # cross-encoder id or folder
+    mmr_lambda: float | None = None  # the paper's λ: 1 is relevance only, 0 diversity only
+
+    def __post_init__(self) -> None:
+        for name in ("k", "depth"):
+            if getattr(self, name) < 1:
+                raise ConfigError.bad_value(name, getattr(self, name), "at least 1")
+        if self.rrf_k < 0:
+            raise ConfigError.bad_value("rrf_k", self.rrf_k, "0 or more")
+        if self.mmr_lambda is not None and not 0 <= self.mmr_lambda <= 1:
+            raise ConfigError.bad_value("mmr_lambda", self.mmr_lambda, "from 0 to 1")
+
+    def retrieve(self, run: Run, query: str, passages: list[Passage] | None) -> list[Passage]:
+        if passages is None:
+            depth = max(self.depth, self.k)
+            lists = [run.corpus.full_text(query, depth), run.corpus.vectors(query, depth)]
+        else:
+            lists = [ranked_by_words(query, passages), ranked_by_meaning(run, query, passages)]
+        found = fused(lists, self.rrf_k)
+        if self.rerank is not None:
+            found = reranked(query, found[: self.depth], self.rerank)
+        if self.mmr_lambda is not None:
+            found = diverse(run, query, found[: self.depth], self.k, self.mmr_lambda)
+        return found[: self.k]
+
+
+def fused(lists: Sequence[Sequence[Passage]], rrf_k: int) -> list[Passage]:
+    """Reciprocal rank fusion; equal sums keep the order of the first list they appear in."""
+    scores: dict[tuple[str, int, int], float] = {}
+    first: dict[tuple[str, int, int], Passage] = {}
+    for ranking in lists:
+        for rank, passage in enumerate(ranking, 1):
+            scores[passage.key] = scores.get(passage.key, 0.0) + 1 / (rrf_k + rank)
+            first.setdefault(passage.key, passage)
+    return [replace(first[key], score=scores[key]) for key in sorted(scores, key=lambda key: -scores[key])]
+
+
+def reranked(query: str, passages: list[Passage], name: str) -> list[Passage]:
+    """By a cross-encoder's score, best first."""
+    scores = _reranker(name).score(query, [p.text for p in passages])
+    return [replace(passages[int(i)], score=float(scores[i])) for i in np.argsort(-scores, kind="stable")]
+
+
+@functools.lru_cache(maxsize=2)  # its weights take seconds to read
+def _reranker(name: str) -> Reranker:
+    from baywindow.models.embedders import load_reranker
+
+    return load_reranker(name)
+
+
+def diverse(run: Run, query: str, passages: list[Passage], k: int, mmr_lambda: float) -> list[Passage]:
+    """Maximal marginal relevance: each next passage is relevant and unlike those already taken (both by cosine)."""
+    if not passages:
+        return []
+    vectors = run.corpus.embeddings(passages)
+    order = mmr_order(vectors, vectors @ run.corpus.embed_query(query), k, mmr_lambda)
+    return [passages[i] for i in order]
+
+
+def mmr_order(vectors: NDArray[np.float32], relevance: NDArray[np.float32], k: int, mmr_lambda: float) -> list[int]:
+    """Positions in the order they are taken; ``vectors`` (passage, dim) are of unit length, ``relevance`` is (passage,)."""
+    taken: list[int] = []
+    nearest = np.full(len(relevance), -np.inf, dtype=np.float32)  # similarity to the nearest one taken
+    while len(taken) < min(k, len(relevance)):
+        worth = relevance.copy() if not taken else mmr_lambda * relevance - (1 - mmr_lambda) * nearest
+        worth[taken] = -np.inf
+        best = int(np.argmax(worth))
+        taken.append(best)
+        nearest = np.maximum(nearest, vectors @ vectors[best])
+    return taken

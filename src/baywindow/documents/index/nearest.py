@@ -1,0 +1,99 @@
+"""Nearest vectors: an exact product where there are few, an approximate index with measured recall where there are many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baywindow.documents.bm25 import best_first
+from baywindow.documents.index.rows import FILE_BITS
+
+FLAT_LIMIT = 50_000  # vectors; 384 dimensions of these are 77 MB and take some 5 ms a question
+RECALL_WANTED = 0.95
+RECALL_QUESTIONS = 100
+RECALL_K = 10
+FIRST_NPROBES = 10
+SPARE = 50  # vectors of deleted chunks that may stand among the nearest until the next tidying
+
+Hits = list[tuple[int, float]]  # (chunk id, cosine similarity), best first
+
+
+@dataclass(frozen=True)
+class Flat:
+    """All vectors in memory. Exact."""
+
+    ids: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+    def search(self, query: NDArray[np.float32], k: int) -> Hits:
+        scores = self.vectors @ query
+        if len(scores) > 4 * k:
+            rough = np.argpartition(-scores, k)[: k + 1]
+            order = rough[np.lexsort((self.ids[rough], -scores[rough]))][:k]
+        else:
+            order = np.asarray(best_first(scores, k), dtype=np.int64)
+        return [(int(self.ids[i]), float(scores[i])) for i in order]
+
+
+@dataclass(frozen=True)
+class Approximate:
+    """LanceDB's IVF index; rows it does not cover yet are searched flat. ``condition`` limits to the sources that were asked for."""
+
+    table: Any
+    nprobes: int
+    condition: str | None
+
+    def search(self, query: NDArray[np.float32], k: int) -> Hits:
+        asked = self.table.search(query, vector_column_name="vector").distance_type("dot").nprobes(self.nprobes)
+        if self.condition is not None:
+            asked = asked.where(self.condition, prefilter=True)
+        rows = asked.select(["id", "_distance"]).limit(k + SPARE).to_arrow()
+        return [(i, 1.0 - d) for i, d in zip(rows["id"].to_pylist(), rows["_distance"].to_pylist(), strict=True)]
+
+
+def load_flat(table: Any, numbers: NDArray[np.int64] | None, condition: str | None) -> Flat:
+    """The vectors of some files (None: all)."""
+    asked = table.search().select(["id", "vector"])
+    rows = (asked.where(condition) if condition is not None else asked).to_arrow()
+    ids = rows["id"].to_numpy()
+    dim = rows.schema.field("vector").type.list_size
+    # combine_chunks gives one array, or none where there are no rows.
+    flat = rows["vector"].combine_chunks()
+    vectors = flat.flatten().to_numpy().reshape(-1, dim) if len(ids) else np.zeros((0, dim), np.float32)
+    if numbers is not None:
+        keep = np.isin(ids >> FILE_BITS, numbers)
+        ids, vectors = ids[keep], vectors[keep]
+    order = np.argsort(ids)
+    return Flat(ids[order], vectors[order])
+
+
+def build_approximate(table: Any) -> tuple[int, float]:
+    """Builds the IVF index and raises ``nprobes`` until recall@10 against flat search is high enough: (nprobes, recall)."""
+    from lancedb.index import IvfFlat
+
+    count = table.count_rows()
+    partitions = max(16, round(count**0.5))
+    table.create_index("vector", config=IvfFlat(distance_type="dot", num_partitions=partitions), replace=True)
+    flat = load_flat(table, None, None)
+    rng = np.random.default_rng(0)
+    questions = _questions(flat.vectors, rng)
+    exact = [{i for i, _ in flat.search(q, RECALL_K)} for q in questions]
+    nprobes = min(FIRST_NPROBES, partitions)
+    while True:
+        search = Approximate(table, nprobes, None)
+        found = [{i for i, _ in search.search(q, RECALL_K)[:RECALL_K]} for q in questions]
+        recall = sum(len(a & b) for a, b in zip(exact, found, strict=True)) / sum(len(a) for a in exact)
+        if recall >= RECALL_WANTED or nprobes == partitions:
+            return nprobes, recall
+        nprobes = min(partitions, nprobes * 2)
+
+
+def _questions(vectors: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Stand-ins for questions: halfway between a stored vector and another, since a stored vector itself is too easy to find."""
+    first, second = rng.integers(0, len(vectors), (2, RECALL_QUESTIONS))
+    mixed = 0.7 * vectors[first] + 0.3 * vectors[second]
+    found: NDArray[np.float32] = (mixed / np.linalg.norm(mixed, axis=1, keepdims=True)).astype(np.float32)
+    return found

@@ -1,0 +1,194 @@
+"""One consistent look at an index: a version of its tables, and the files of it that the question is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from baywindow.documents.base import Passage
+from baywindow.documents.index.nearest import FLAT_LIMIT, Approximate, Flat, load_flat
+from baywindow.documents.index.plan import is_below
+from baywindow.documents.index.rows import FILE_BITS, FOUND, About, FileRecord, ids_within
+from baywindow.documents.index.store import Store
+from baywindow.documents.walk import shown
+from baywindow.errors import SourceError
+
+FILES_AT_ONCE = 64  # read together when everything is read in order
+LEFTOVERS = 64  # rows of unfinished files that a search may meet after a kill, before the next writer removes them
+
+
+class View:
+    """Searches that see only whole files below ``roots`` (absolute paths; None: all). Not changed by later writes."""
+
+    def __init__(self, store: Store, roots: Sequence[str] | None) -> None:
+        self._store = store
+        self.about: About = store.about()
+        records = store.records()
+        self.everything = roots is None or all(any(is_below(path, root) for root in roots) for path in records)
+        chosen = [r for path, r in records.items() if roots is None or any(is_below(path, root) for root in roots)]
+        self.records: dict[int, FileRecord] = {r.number: r for r in sorted(chosen, key=lambda r: r.number)}
+        self.source_of = {number: shown_path(r.path) for number, r in self.records.items()}
+        self._number_of = {source: number for number, source in self.source_of.items()}
+        self._number_of |= {r.path: number for number, r in self.records.items()}
+        self._ids: dict[tuple[str, int, int], int] = {}
+
+    @cached_property
+    def numbers(self) -> NDArray[np.int64]:
+        return np.fromiter(self.records, dtype=np.int64, count=len(self.records))
+
+    @property
+    def characters(self) -> int:
+        return sum(r.characters for r in self.records.values())
+
+    @property
+    def chunks(self) -> int:
+        return sum(r.chunks for r in self.records.values())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(f"{self.source_of[n]}: {note}" for n, r in self.records.items() for note in r.notes)
+
+    # Searching
+
+    def full_text(self, query: str, k: int) -> list[Passage]:
+        from lancedb.query import MatchQuery
+
+        asked = self._store.table("chunks").search(MatchQuery(query, "text"))
+        if self._condition is not None:
+            asked = asked.where(self._condition, prefilter=True)
+        with self._store.translated():
+            rows = asked.select([*FOUND, "_score"]).limit(k + LEFTOVERS).to_arrow()
+        return self._passages(rows, rows["_score"].to_pylist())[:k]
+
+    def nearest(self, query: NDArray[np.float32], k: int) -> list[Passage]:
+        """By stored vectors, best first; nothing where none are stored."""
+        if self._searcher is None:
+            return []
+        with self._store.translated():
+            hits = [(i, s) for i, s in self._searcher.search(query, k) if i >> FILE_BITS in self.records]
+        return self.by_ids([i for i, _ in hits[:k]], [s for _, s in hits[:k]])
+
+    def by_ids(self, ids: Sequence[int], scores: Sequence[float]) -> list[Passage]:
+        """Passages of chunk ids, in their order."""
+        if not ids:
+            return []
+        with self._store.translated():
+            condition = f"id IN ({', '.join(map(str, ids))})"
+            rows = self._store.table("chunks").search().where(condition).select(FOUND).limit(len(ids)).to_arrow()
+        found = dict(zip(rows["id"].to_pylist(), self._passages(rows, [0.0] * len(rows)), strict=True))
+        return [replace(found[i], score=score) for i, score in zip(ids, scores, strict=True) if i in found]
+
+    def stored_vectors(self, passages: Sequence[Passage]) -> dict[int, NDArray[np.float32]]:
+        """Stored vectors by the passage's place in the list; those without one are left out."""
+        table = self._store.vectors()
+        ids = {self._id_of(p): at for at, p in enumerate(passages)}
+        if table is None or not ids:
+            return {}
+        if isinstance(self.__dict__.get("_searcher"), Flat):
+            flat: Flat = self.__dict__["_searcher"]
+            places = np.searchsorted(flat.ids, list(ids))
+            return {
+                at: flat.vectors[place]
+                for place, (i, at) in zip(places, ids.items(), strict=True)
+                if place < len(flat.ids) and flat.ids[place] == i
+            }
+        with self._store.translated():
+            condition = f"id IN ({', '.join(map(str, ids))})"
+            rows = table.search().where(condition).select(["id", "vector"]).limit(len(ids)).to_arrow()
+        return {ids[i]: np.asarray(v, np.float32) for i, v in zip(rows["id"].to_pylist(), rows["vector"].to_pylist(), strict=True)}
+
+    @cached_property
+    def embedded(self) -> int:
+        """How many of the chunks have a vector."""
+        table = self._store.vectors()
+        if table is None:
+            return 0
+        if isinstance(self._searcher, Flat):
+            return len(self._searcher.ids)
+        with self._store.translated():
+            ids = table.search().select(["id"]).to_arrow()["id"].to_numpy()
+        return int(np.isin(ids >> FILE_BITS, self.numbers).sum())
+
+    # Reading
+
+    def passages(self) -> Iterator[Passage]:
+        """Everything by source and offset."""
+        order = sorted(self.records, key=lambda n: self.source_of[n])
+        for at in range(0, len(order), FILES_AT_ONCE):
+            group = order[at : at + FILES_AT_ONCE]
+            rows = self._rows(f"{ids_within(group)} AND path IS NULL", FOUND)
+            per_file: dict[int, list[Passage]] = {number: [] for number in group}
+            for row_id, passage in zip(rows["id"].to_pylist(), self._passages(rows, [0.0] * len(rows)), strict=True):
+                per_file[row_id >> FILE_BITS].append(passage)
+            for number in group:
+                yield from per_file[number]
+
+    def excerpt(self, source: str, start: int, end: int) -> str:
+        """Put together from chunks and the white space between them; SourceError for an unknown source."""
+        if (number := self._number_of.get(source)) is None:
+            raise SourceError(f"{source} is not in the index", hint="`bay index --list` shows what is")
+        record = self.records[number]
+        start, end = max(0, start), min(end, record.characters)
+        rows = self._rows(
+            f"{ids_within([number])} AND path IS NULL AND end_at > {start} AND lead_at < {end}", ["id", "text", "lead", "lead_at"]
+        )
+        at = int(rows["lead_at"][0].as_py()) if len(rows) else record.characters - len(record.tail)
+        text = "".join(lead + text for lead, text in zip(rows["lead"].to_pylist(), rows["text"].to_pylist(), strict=True))
+        text += record.tail if at + len(text) == record.characters - len(record.tail) else ""
+        return text[start - at : max(start, end) - at]
+
+    def _rows(self, condition: str, columns: list[str]) -> pa.Table:
+        with self._store.translated():
+            found: pa.Table = self._store.table("chunks").search().where(condition).select(columns).to_arrow()
+        return found.sort_by("id")
+
+    def _passages(self, rows: pa.Table, scores: Sequence[float]) -> list[Passage]:
+        """Rows of finished files as passages, in order; remembers their ids."""
+        found = []
+        for row, score in zip(rows.select(FOUND).to_pylist(), scores, strict=True):
+            if (source := self.source_of.get(row["id"] >> FILE_BITS)) is None:
+                continue
+            passage = Passage(
+                text=row["text"],
+                source=source,
+                start=row["start_at"],
+                end=row["end_at"],
+                line=row["line"],
+                page=row["page"],
+                label=row["label"],
+                score=float(score),
+            )
+            self._ids[passage.key] = row["id"]
+            found.append(passage)
+        return found
+
+    def _id_of(self, passage: Passage) -> int:
+        """The chunk's id; -1 for a passage that is no chunk (a part of one, or of another corpus)."""
+        return self._ids.get(passage.key, -1)
+
+    @cached_property
+    def _condition(self) -> str | None:
+        return None if self.everything else ids_within(self.records)
+
+    @cached_property
+    def _searcher(self) -> Flat | Approximate | None:
+        table: Any = self._store.vectors()
+        if table is None:
+            return None
+        with self._store.translated():
+            if self.about.nprobes and self.chunks > FLAT_LIMIT:
+                return Approximate(table, self.about.nprobes, self._condition)
+            return load_flat(table, self.numbers, self._condition)
+
+
+def shown_path(path: str) -> str:
+    """As the person would write it."""
+    from pathlib import Path
+
+    return shown(Path(path))
