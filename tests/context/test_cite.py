@@ -87,3 +87,12 @@ def test_without_an_answer_the_nearest_sentences_are_quoted(corpus):
     first, second = quote_best(shown, "when did the storm come", store)
     assert first.quote == "A storm took it in 1987!"
     assert second.verified
+
+
+def test_a_reply_of_nothing_but_a_mark_is_answered_with_the_passage_s_own_words(corpus):
+    store, shown = numbered(corpus)
+    cited = cite("[1]", "when did the pier open", shown, store)
+    assert cited.text == "“The pier opened in 1902.” [1]"
+    assert cited.citations[0].quote == "The pier opened in 1902."
+    assert cited.citations[0].verified
+    assert "wrote no words" in cited.notes[0]

@@ -45,6 +45,10 @@ def cite(text: str, question: str, numbered: Mapping[int, Passage], corpus: Corp
     if not any(True for _ in _marks(text)) and (n := _best_support(text, question, numbered)) is not None:
         text = f"{text.rstrip()} [{n}]"
         notes.append("the model marked no source; the passage that shares most words with its answer is cited")
+    if numbers := _only_marks(text):
+        quoted = _citation(numbers[0], question, question, numbered[numbers[0]], corpus)
+        text = f"“{quoted.quote}” {text.strip()}"
+        notes.append("the model named a passage and wrote no words; the passage's nearest sentence stands for its answer")
     found: dict[int, Citation] = {}
     for statement, n in _statements(text):
         if n not in found:
@@ -78,6 +82,11 @@ def _marks(text: str) -> Iterator[int]:
     for match in MARK.finditer(text):
         for n in re.findall(r"\d+", match.group(1)):
             yield int(n)
+
+
+def _only_marks(text: str) -> list[int]:
+    """The marks of a text that holds nothing else, else none."""
+    return [] if words(MARK.sub(" ", text)) else list(_marks(text))
 
 
 def _without(text: str, unknown: set[int]) -> str:
