@@ -131,6 +131,10 @@ class LanguageModel(ABC):
     def count_tokens(self, text: str | Prompt) -> int:
         """Tokens of a plain text, or of a prompt with everything its template adds."""
 
+    def prompt_tokens(self, prompt: Prompt, sampling: Sampling) -> int:
+        """What `generate` would read: `count_tokens`, and for a base model also the examples that it is shown."""
+        return self.count_tokens(prompt)
+
     @property
     def fingerprint(self) -> str:
         """What results and caches are bound to: the hub commit, or a SHA-256 of the weights; the name where neither can be had."""

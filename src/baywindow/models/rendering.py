@@ -1,10 +1,10 @@
 """Prompts to token ids. Message content is data: no control token written inside it ever becomes one.
 
-A chat template is rendered twice over the same form: once with the contents, once with unguessable placeholders in their places, which
-shows what belongs to the template. The first rendering is tokenised in the ordinary way; if every control token in it lies inside
-template text, those ids are used, and are by construction what the model was trained on. Otherwise some content spells a control
-token: then template pieces and contents are tokenised apart, contents with control tokens split into plain characters. Only in that
-case may a token differ at a join (a template's line break and a content's that would else have merged).
+A chat template is rendered with unguessable placeholders for the contents, which shows what belongs to the template. With the
+contents put in their places the text is tokenised in the ordinary way; if every control token of it lies inside template text, these
+are the ids, by construction those the model was trained on. Otherwise some content spells a control token: then template pieces and
+contents are tokenised apart, contents with control tokens split into plain characters. Only in that case may tokens differ at a join
+(a line break of the template and one of the content that would else have merged).
 
 Control tokens are the tokenizer's added tokens marked special. Templates that strip contents are noticed (the placeholders carry
 blanks that vanish) and content is stripped alike.

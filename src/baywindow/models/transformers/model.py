@@ -12,6 +12,7 @@ from typing import Any
 
 from baywindow.errors import ContextLengthError, MissingExtraError, ModelError
 from baywindow.models.base import Completion, Inspection, LanguageModel, Prompt, Sampling, Score, Stream, Want
+from baywindow.models.clock import Clock
 from baywindow.models.gguf import Progress
 from baywindow.models.plain import plain_stops
 from baywindow.models.rendering import Renderer
@@ -20,7 +21,7 @@ try:
     from baywindow.models.transformers import loading, loop, scoring
     from baywindow.models.transformers.batching import batches
     from baywindow.models.transformers.choosing import Chooser
-    from baywindow.models.transformers.reply import Clock, Reply
+    from baywindow.models.transformers.reply import Reply
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] in {"torch", "transformers", "psutil"}:
         raise MissingExtraError.of("what runs local models (torch, transformers)", "local") from None
@@ -67,6 +68,9 @@ class TransformersModel(LanguageModel):
     def count_tokens(self, text: str | Prompt) -> int:
         """Exact. A plain text is counted without a BOS, a prompt with template and BOS (without examples)."""
         return len(self._renderer.data_ids(text) if isinstance(text, str) else self._renderer.ids(text))
+
+    def prompt_tokens(self, prompt: Prompt, sampling: Sampling) -> int:
+        return len(self._prepared(prompt, sampling)[0])
 
     def generate(self, prompt: Prompt, sampling: Sampling = GREEDY) -> Stream:
         ids, stops = self._prepared(prompt, sampling)

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 from baywindow.models.base import Completion, Finish, Sampling
 from baywindow.models.stopping import Decoder, Stops
 
 Decode = Callable[[Sequence[int]], str]
-
-
-class Clock:
-    """The deadline of a call; it begins with the first piece that is asked for."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._end: float | None = None
-
-    def running(self) -> bool:
-        if self._end is None:
-            self._end = time.monotonic() + self._seconds
-        return time.monotonic() < self._end
 
 
 class Reply:
