@@ -1,0 +1,153 @@
+"""`bay ask`: a question, some documents, an answer with its sources.
+
+The answer goes to stdout, as it is written when a person watches and whole when it goes to a pipe; remarks, progress and cost go
+to stderr. The documents are opened before the model is loaded, so a mistyped path costs no waiting.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from baywindow.cli import flags, output
+
+if TYPE_CHECKING:
+    from baywindow.budget import Usage
+    from baywindow.config import Settings
+    from baywindow.models.base import LanguageModel
+    from baywindow.trace import Answer, Citation, Event
+
+PASSAGES_FIRST = 3  # shown before the answer of a model that is known to be weak
+QUOTE_WIDTH = 200
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    sources: Annotated[list[str] | None, typer.Argument(help="Files, folders, globs, or - for standard input.")] = None,
+    model: flags.Model = None,
+    base_url: flags.BaseUrl = None,
+    context: flags.Context = None,
+    recipe: flags.RecipeLine = None,
+    k: Annotated[int | None, typer.Option("--k", min=1, help="How many passages the recipe's techniques take.")] = None,
+    budget: Annotated[str | None, typer.Option("--budget", "-b", help="tokens=4000,seconds=30,usd=0.05 (any of them).")] = None,
+    embedder: flags.Embedder = None,
+    index: flags.Index = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Show every step and what became of the context.")] = False,
+    as_json: flags.Json = False,
+) -> None:
+    """Answer a question from documents, with checked citations."""
+    import baywindow
+    from baywindow.budget import Budget
+    from baywindow.documents.sources import open_corpus
+    from baywindow.models import select
+
+    named = flags.some(sources)
+    settings = flags.settings_from(model=model, base_url=base_url, context=context, embedder=embedder, index=index)
+    plan = flags.plan(recipe, settings, k)
+    limits = Budget.parse(budget) if budget is not None else None
+    with output.Progress() as progress:
+        corpus = open_corpus(named, settings=settings, on_progress=progress)
+        loaded = select.load(None, settings=settings)
+        try:
+            say_what_leaves(loaded, settings)
+            teller = Teller(progress, loaded.label, quiet=as_json)
+            answer = baywindow.ask(question, corpus, recipe=plan, model=loaded, budget=limits, on_event=teller, settings=settings)
+        finally:
+            loaded.close()
+    if as_json:
+        output.tell_json(answer.to_dict())
+        return
+    teller.finish(answer)
+    if trace:
+        from baywindow.cli.traces import show_trace
+
+        show_trace(answer.trace)
+
+
+def say_what_leaves(model: LanguageModel, settings: Settings) -> None:
+    """One line, before anything is sent, if text leaves this machine: what, where to, and who said so."""
+    from baywindow import config
+
+    if model.remote:
+        origin = config.origins().get("base_url")
+        said_by = f" (set by {origin})" if origin else ""
+        output.remark(f"sent to {model.remote}: the question and the passages read for it{said_by}")
+    if settings.embedder_base_url:
+        output.remark(f"sent to {settings.embedder_base_url}: all text of these documents, to be embedded")
+
+
+class Teller:
+    """Listens to a run and tells a person what matters, in this order: best passages (weak models), answer, sources, remarks."""
+
+    def __init__(self, progress: output.Progress, label: str, *, quiet: bool) -> None:
+        self._progress = progress
+        self._label = label
+        self._quiet = quiet
+        self._live = output.at_terminal() and not quiet
+        self._headed = quiet  # whether passages and label stand there already
+        self._streamed = ""
+        self._passages: tuple[object, ...] = ()
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "progress":
+            self._progress(event.text)
+        elif event.kind == "passages":
+            self._passages = event.passages
+        elif event.kind == "token" and self._live:
+            self._head()
+            self._streamed += event.text
+            output.stream(event.text)
+
+    def finish(self, answer: Answer) -> None:
+        self._head()
+        if not self._streamed:
+            output.say(answer.text)
+        else:
+            output.stream("\n")
+            if " ".join(self._streamed.split()) != " ".join(answer.text.split()):
+                output.remark("after its marks were checked, the answer reads:")
+                output.say(answer.text)
+        show_sources(answer.citations)
+        for note in answer.trace.notes:
+            output.remark(f"note: {note}")
+        output.remark(cost(answer.usage, answer.trace.model))
+
+    def _head(self) -> None:
+        """For a weak model: what was found, before what the model makes of it."""
+        if self._headed:
+            return
+        self._headed = True
+        self._progress.clear()
+        if not self._label:
+            return
+        if self._passages:
+            output.say("Best passages", style="bold")
+            for passage in self._passages[:PASSAGES_FIRST]:
+                output.say(f"  {passage.place}", style="cyan")  # type: ignore[attr-defined]
+                output.say(f"    {output.shorten(passage.text, QUOTE_WIDTH)}")  # type: ignore[attr-defined]
+            output.say()
+        output.say(f"Answer ({self._label})", style="bold")
+
+
+def show_sources(citations: tuple[Citation, ...]) -> None:
+    """Where each mark leads: ``path:line`` and the quoted words; those that do not occur there are marked."""
+    if not citations:
+        return
+    output.say()
+    output.say("Sources", style="bold")
+    for citation in citations:
+        mark = "" if citation.verified else "  (not verified: these words were not found in the source)"
+        output.say(f"[{citation.n}] {citation.place}{mark}", style=None if citation.verified else "yellow")
+        output.say(f'    "{output.shorten(citation.quote, QUOTE_WIDTH)}"')
+
+
+def cost(usage: Usage, model: str) -> str:
+    """What the answer cost, in one line."""
+    about = "about " if usage.estimated else ""
+    parts = [
+        f"{usage.calls} call{'' if usage.calls == 1 else 's'} of {model}",
+        f"{about}{usage.prompt_tokens:,} tokens read, {usage.generated_tokens:,} written",
+        f"{usage.seconds:.1f} s",
+    ]
+    return ", ".join([*parts, f"{usage.usd:.4f} USD"] if usage.usd is not None else parts)

@@ -1,0 +1,5 @@
+"""`bay models`: placeholder until select lands."""
+
+
+def models() -> None:
+    "x"
