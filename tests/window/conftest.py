@@ -45,6 +45,10 @@ LONGROPE = {
     "original_max_position_embeddings": 16,
     "factor": 4.0,
 }
+TWO_ROPES = {  # as Gemma 3 has: one base for the sliding layers, another for the full ones
+    "full_attention": {"rope_type": "default", "rope_theta": 20000.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+}
 SLIDING = ["sliding_attention", "full_attention", "sliding_attention"]
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {}),
@@ -56,7 +60,10 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("Qwen2", {}),
     "qwen3": ("Qwen3", {"head_dim": 16}),
     "gemma2": ("Gemma2", {"head_dim": 16, "sliding_window": 8, "query_pre_attn_scalar": 16, "attn_logit_softcapping": 5.0}),
-    "gemma3": ("Gemma3Text", {"head_dim": 16, "sliding_window": 8, "query_pre_attn_scalar": 16, "layer_types": SLIDING}),
+    "gemma3": (
+        "Gemma3Text",
+        {"head_dim": 16, "sliding_window": 8, "query_pre_attn_scalar": 16, "layer_types": SLIDING, "rope_parameters": TWO_ROPES},
+    ),
     "phi3_partial": ("Phi3", {"partial_rotary_factor": 0.5}),
     "phi3_longrope": ("Phi3", {"partial_rotary_factor": 0.5, "rope_parameters": LONGROPE, "original_max_position_embeddings": 16}),
     "smollm3": ("SmolLM3", {"no_rope_layers": [1, 1, 0]}),
@@ -78,7 +85,10 @@ def tiny_model(name: str, dtype: str = "float32", seed: int = 0) -> Any:
         for weight_name, weight in model.named_parameters():
             if weight.dim() == 2 and ("q_proj" in weight_name or "k_proj" in weight_name or "qkv" in weight_name):
                 weight.mul_(8.0)
-    return model.to(getattr(torch, dtype)).eval()
+    model = model.to(getattr(torch, dtype)).eval()
+    # Frequencies stay float32, as after from_pretrained; `to` would have rounded them.
+    model.model.rotary_emb = type(model.model.rotary_emb)(config)
+    return model
 
 
 @pytest.fixture

@@ -51,7 +51,9 @@ class Moment:
     ``seen`` [B] counts the tokens a row has had so far, those kept out by ``protect_from`` (a true position per row [B], or None:
     the question) not counted. ``queries`` [B, Hq, w, D] are the last un-rotated queries of what is being compressed, w =
     `CachePolicy.query_window`, at ``q_pos`` [B, w] (−1: none). ``weights(queries, q_pos, block)`` gives their softmax weights
-    over a block, [B, Hq, w, L] float32, with the recipe's own angles and masks. ``seed`` differs by layer, not by run.
+    over a block, [B, Hq, w, L] float32, with the recipe's own angles and masks. ``keys(block)`` are its rotated keys [B, H, L, D],
+    however they are held; ``turn(at)`` is the mean rotation over positions ``at`` [B, m] as a matrix [B, D, D] that multiplies row
+    vectors from the right, float32. Both use the model's own frequencies (those of a ``fixed`` scheme where the recipe has one).
     """
 
     info: ModelInfo
@@ -62,8 +64,9 @@ class Moment:
     queries: Tensor
     q_pos: Tensor
     weights: Callable[[Tensor, Tensor, Block], Tensor]
+    keys: Callable[[Block], Tensor]
+    turn: Callable[[Tensor], Tensor]
     state: State
-    seed: int
 
     def protected(self, block: Block) -> Tensor:
         """Where the question stands: bool [B, H, L]."""
@@ -105,6 +108,12 @@ class Reducer(CachePolicy):
             raise RecipeError(
                 f"{self.card.name} and {packer.card.name} cannot stand in one recipe: {self.card.name} drops tokens at every step, "
                 f"and the packed groups of {packer.card.name} cannot be re-cut without losing precision each time",
+                hint="choose a cache that acts once after the prompt, e.g. snapkv",
+            )
+        if "decode" in self.when and (sharer := next((o for o in others if isinstance(o, Allocator)), None)):
+            raise RecipeError(
+                f"{self.card.name} and {sharer.card.name} cannot stand in one recipe: {self.card.name} drops a token a step in every "
+                "head, which heads of unequal length cannot follow",
                 hint="choose a cache that acts once after the prompt, e.g. snapkv",
             )
 
@@ -163,6 +172,9 @@ class Segment(ABC):
     def tensors(self) -> dict[str, Tensor]:
         """Everything that is held, for counting bytes and for saving."""
 
+    def prefetch(self) -> None:  # noqa: B027 - most lie where they are used
+        """The layer before this one is running: start bringing the content back."""
+
 
 class Quantiser(CachePolicy):
     """Packs tokens. The engine keeps at least ``residual_tokens`` recent ones as they are and hands over the older ones in whole
@@ -181,7 +193,9 @@ class Quantiser(CachePolicy):
 
 
 class Mover(CachePolicy):
-    """Says where held tensors lie between uses."""
+    """Says where held tensors lie between uses. New tokens stay where they are until there are ``group_tokens`` of them."""
+
+    group_tokens: int
 
     @abstractmethod
     def put(self, segment: Segment, device: torch.device) -> Segment:

@@ -34,6 +34,8 @@ class LayerRun:
         self.spent = 0.0
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if self.store is not None and self.parts.mover is not None:
+            self._prefetch_next()
         q_pos = self.runtime.forward.positions(self.spec, query.shape[0])
         self.runtime.forward.count(q_pos)
         if self.raw:
@@ -46,6 +48,12 @@ class LayerRun:
         if self.store is not None:
             self._settle(self.store, attending, query, q_pos)
         return out
+
+    def _prefetch_next(self) -> None:
+        cache, layers = self.runtime.forward.cache, self.runtime.info.layers
+        if cache is not None:
+            for segment in cache.store((self.layer.index + 1) % len(layers)).segments:
+                segment.prefetch()
 
     # -- angles -----------------------------------------------------------------------------------------------------------
 
@@ -183,8 +191,10 @@ class LayerRun:
         if cache is None or not self.parts.caches:
             return
         started = time.perf_counter()
-        visible = q_pos if cache.protect_from is None else q_pos.masked_fill(q_pos >= cache.protect_from[:, None], -1)
         phase: Phase = "decode" if query.shape[2] == 1 or cache.mode == "closed" else "prefill"
+        visible = q_pos
+        if phase == "prefill" and cache.protect_from is not None:
+            visible = q_pos.masked_fill(q_pos >= cache.protect_from[:, None], -1)
         if cache.watcher is not None:
             cache.watcher(self._seen(store, attending, query, visible, phase, {}))
         if cache.mode != "probe":
@@ -236,21 +246,38 @@ class LayerRun:
         assert cache is not None and cache.row_tokens is not None
         part = self.parts.reducer
         queries, q_pos = last_valid(store, self.parts.query_window)
-        seen = cache.row_tokens
-        if cache.protect_from is not None:  # positions count from 0 in every row, so this is how many tokens stand before the question
-            seen = torch.minimum(seen, cache.protect_from.clamp(min=0))
+        seen, protect_from = cache.row_tokens, cache.protect_from if phase == "prefill" else None
+        if protect_from is not None:  # positions count from 0 in every row, so this is how many tokens stand before the question
+            seen = torch.minimum(seen, protect_from.clamp(min=0))
         return Moment(
             info=self.runtime.info,
             layer=self.layer,
             phase=phase,
             seen=seen,
-            protect_from=cache.protect_from,
+            protect_from=protect_from,
             queries=queries,
             q_pos=q_pos,
             weights=self._weights_of,
+            keys=self._rotated_keys,
+            turn=self._mean_turn,
             state=store.states.setdefault(part.card.name, {}) if part is not None else {},
-            seed=self.layer.index,
         )
+
+    def _rotated_keys(self, block: Block) -> Tensor:
+        """Keys at their angles, whether they are held so or not."""
+        if not self.raw or self.turner is None:
+            return block.keys
+        position = self.parts.position
+        if position is not None and position.fixed:
+            [branch] = position.branches(self._asked(block.keys, block.keys, block.positions[:, -1:], block.positions))
+            return self.turner.turn(block.keys, branch.k_at, branch.inv_freq, branch.attention_scaling)
+        return self.turner.turn(block.keys, block.positions.clamp(min=0))
+
+    def _mean_turn(self, at: Tensor) -> Tensor:
+        """The mean rotation over positions ``at`` [B, m]: [B, D, D]."""
+        if self.turner is None:
+            return torch.eye(self.layer.head_dim, device=at.device).expand(at.shape[0], -1, -1)
+        return self.turner.mean_matrix(at, self.layer.head_dim)
 
     def _weights_of(self, queries: Tensor, q_pos: Tensor, block: Block) -> Tensor:
         """Softmax weights of un-rotated queries over a block, with the recipe's angles and masks: float32 [B, Hq, w, L]."""
@@ -274,7 +301,7 @@ def pack(runtime: Runtime, store: Store) -> None:
     if packer is not None:
         store.pack(packer.group_tokens, packer.residual_tokens, packer.encode)
     if mover is not None:
-        store.move(mover.put)
+        store.move(mover.group_tokens, mover.put)
 
 
 def scaled(q: Tensor, branch: Branch) -> Tensor:

@@ -85,6 +85,15 @@ class Turner:
         flat = x.reshape(B * h, 1, n, D)
         return self._apply(flat, flat, cos, sin)[0].view(B, h, n, D)
 
+    def mean_matrix(self, at: Tensor, head_dim: int) -> Tensor:
+        """The mean of the rotations to positions ``at`` [B, m]: float32 [B, D, D], for row vectors. A rotation is linear in cos and sin,
+        so rotating the unit vectors by their means gives it."""
+        freq = self.inv_freq.to(at.device)
+        angles = (at.float()[..., None] * freq)[..., self._columns.to(at.device)]
+        cos, sin = (t.mean(dim=1, keepdim=True) * self.attention_scaling for t in (angles.cos(), angles.sin()))
+        basis = torch.eye(head_dim, device=at.device).expand(at.shape[0], 1, -1, -1)
+        return self._apply(basis, basis, cos.expand(-1, head_dim, -1), sin.expand(-1, head_dim, -1))[0][:, 0]
+
     def pair(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         """Both rotated with the cos and sin the model's own module gave for this forward: what the stock model does, bit for bit."""
         return self._apply(q, k, cos, sin)

@@ -176,15 +176,16 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
         self.pristine = False
         self.holes = True if not _even(self.segments) else bool((rest.positions < 0).any())
 
-    def move(self, put: Callable[[Segment, torch.device], Segment]) -> None:
-        """Hand what is stored, tail included, to a mover."""
+    def move(self, group: int, put: Callable[[Segment, torch.device], Segment]) -> None:
+        """Hand what is stored to a mover, and the tail with it once it holds ``group`` tokens."""
         if self.tail is None:
             return
         device = self.tail.keys.device
         block = self.tail.block
-        if block.length:
+        if block.length >= group:
             self.segments.append(PlainSegment(Flat.of(block)))
             self.tail = Tail(block.take(torch.empty(block.keys.shape[0], 1, 0, dtype=torch.long, device=device)))
+            self.pristine = False
         self.segments = [put(segment, device) for segment in self.segments]
 
     def _trim(self) -> None:
