@@ -64,10 +64,17 @@ def test_what_leaves_the_machine_is_said_before_it_is_sent(bay, folder, answers,
     real = model.generate
     model.generate = lambda prompt, sampling: order.append("sent") or real(prompt, sampling)
     (folder / "bay.toml").write_text('base_url = "https://models.example/v1"\n')
-    assert bay("ask", QUESTION, "garden.md", *RECIPE).exit_code == 0
+    assert bay("ask", QUESTION, "garden.md", *RECIPE, "--model", "m").exit_code == 0
     assert order[0].startswith("sent to https://models.example/v1: the question and the passages")
     assert "bay.toml" in order[0]
     assert order.index("sent") > 0
+
+
+def test_an_endpoint_without_a_models_name_is_not_passed_over_for_another_model(bay, folder, answers):
+    answers("never said")
+    done = bay("ask", QUESTION, ".", *RECIPE, "--base-url", "http://localhost:1/v1")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: which model of http://localhost:1/v1?\nhint: name it with --model")
 
 
 def test_a_local_model_sends_nothing_and_says_nothing(bay, folder, answers):

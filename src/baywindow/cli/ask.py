@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baywindow.cli import flags, output
+from baywindow.cli import flags, opening, output
 
 if TYPE_CHECKING:
     from baywindow.budget import Usage
-    from baywindow.config import Settings
-    from baywindow.models.base import LanguageModel
     from baywindow.trace import Answer, Citation, Event
 
 PASSAGES_FIRST = 3  # shown before the answer of a model that is known to be weak
@@ -39,18 +37,16 @@ def ask(
     """Answer a question from documents, with checked citations."""
     import baywindow
     from baywindow.budget import Budget
-    from baywindow.documents.sources import open_corpus
-    from baywindow.models import select
 
+    flags.worded(question)
     named = flags.some(sources)
     settings = flags.settings_from(model=model, base_url=base_url, context=context, embedder=embedder, index=index)
     plan = flags.plan(recipe, settings, k)
     limits = Budget.parse(budget) if budget is not None else None
     with output.Progress() as progress:
-        corpus = open_corpus(named, settings=settings, on_progress=progress)
-        loaded = select.load(None, settings=settings)
+        corpus = opening.corpus(named, settings, progress)
+        loaded = opening.model(settings, progress)
         try:
-            say_what_leaves(loaded, settings)
             teller = Teller(progress, loaded.label, quiet=as_json)
             answer = baywindow.ask(question, corpus, recipe=plan, model=loaded, budget=limits, on_event=teller, settings=settings)
         finally:
@@ -63,18 +59,6 @@ def ask(
         from baywindow.cli.traces import show_trace
 
         show_trace(answer.trace)
-
-
-def say_what_leaves(model: LanguageModel, settings: Settings) -> None:
-    """One line, before anything is sent, if text leaves this machine: what, where to, and who said so."""
-    from baywindow import config
-
-    if model.remote:
-        origin = config.origins().get("base_url")
-        said_by = f" (set by {origin})" if origin else ""
-        output.remark(f"sent to {model.remote}: the question and the passages read for it{said_by}")
-    if settings.embedder_base_url:
-        output.remark(f"sent to {settings.embedder_base_url}: all text of these documents, to be embedded")
 
 
 class Teller:

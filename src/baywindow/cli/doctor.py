@@ -6,6 +6,7 @@ Exit code 0 if everything Baywindow needs is there (remarks do not count), 1 if 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -170,18 +171,27 @@ def endpoint(settings: Settings) -> Iterator[Finding]:
         said = "is not set" if key is None else "was refused"
         yield Finding(about="endpoint", state="bad", text=f"{url}: the key in {settings.api_key_env} {said}", hint="set it, or api_key_env")
     elif reply.is_success:
-        yield Finding(about="endpoint", text=f"{url} answers")
+        yield Finding(about="endpoint", text=f"{url} answers{_models_in(reply.text)}")
     else:
         yield Finding(
             about="endpoint", state="note", text=f"{url}: HTTP {reply.status_code}", hint="not fatal: some servers list no models"
         )
 
 
+def _models_in(text: str) -> str:
+    """The models an endpoint lists, shortened; nothing if it lists none or in a form of its own."""
+    try:
+        names = [str(entry["id"]) for entry in json.loads(text)["data"]]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return f"; it has {output.shorten(', '.join(names), 200)}" if names else ""
+
+
 def model(settings: Settings) -> Iterator[Finding]:
     """Which model would answer, and why."""
     from baywindow.models import select
 
-    chosen = next((c for c in select.candidates(settings=settings) if c.usable), None)
+    chosen = next((c for c in select.candidates(settings) if c.usable), None)
     if chosen is None:
         yield Finding(about="model", state="bad", text="no model can be used", hint="`bay models` says why; name one with --model")
     else:

@@ -32,14 +32,22 @@ def settings_from(**flags: Any) -> Settings:
 def plan(line: str | None, settings: Settings, k: int | None) -> Recipe:
     """The recipe that will run, checked before anything is loaded; ``k`` goes to every technique that has such an option."""
     from baywindow import recipe
+    from baywindow.context.ask import DEFAULT_RECIPE
 
-    chosen = recipe.parse(settings.recipe_of(line) or "default").with_defaults()
+    chosen = recipe.parse(settings.recipe_of(line) or DEFAULT_RECIPE).with_defaults()
     if k is None:
         return chosen
     if not any("k" in part.options() for part in chosen.outside):
         raise ConfigError(f"--k {k}: no technique of {chosen} has an option k", hint='name one that has, e.g. --recipe "hybrid > rag"')
     outside = tuple(replace(part, k=k) if "k" in part.options() else part for part in chosen.outside)  # type: ignore[type-var]
     return recipe.Recipe(chosen.inside, outside)
+
+
+def worded(question: str) -> str:
+    """The question, or an error before anything is read for it."""
+    if not question.strip():
+        raise ConfigError("the question is empty", hint='bay ask "What is …?" FILES')
+    return question
 
 
 def some(sources: list[str] | None) -> list[str]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baywindow.cli import flags, output
-from baywindow.errors import ConfigError, MissingExtraError
+from baywindow.cli import flags, opening, output
+from baywindow.errors import ConfigError
 
 if TYPE_CHECKING:
     from baywindow.config import Settings
@@ -58,7 +58,7 @@ def _remove(path: str, settings: Settings) -> None:
 
 def _update(paths: list[str], settings: Settings, rebuild: bool) -> None:
     """Words first, then vectors, saying what each did."""
-    embedder = _embedder(settings)
+    embedder = opening.embedder(settings)
     with output.Progress() as progress:
         opened = _opened(settings, embedder, progress)
         done = opened.update(paths, rebuild=rebuild)
@@ -68,22 +68,6 @@ def _update(paths: list[str], settings: Settings, rebuild: bool) -> None:
             left = opened.embed()
             progress.clear()
             output.say("every chunk has its vector" if not left else f"{left} chunks have no vector yet; run it again to go on")
-
-
-def _embedder(settings: Settings) -> Embedder | None:
-    """The configured one; without the packages for it there is full text only, and a line that says so."""
-    from baywindow.models.embedders import load_embedder
-
-    try:
-        found = load_embedder(settings.embedder, settings)
-    except MissingExtraError as missing:
-        if settings.embedder:
-            raise
-        output.remark(f"note: words only, no vectors: {missing}")
-        return None
-    if found.remote:
-        output.remark(f"sent to {found.remote}: all text of these files, to be embedded")
-    return found
 
 
 def _tell(done: Done) -> None:

@@ -94,7 +94,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._status: Status | None = None
-        self._written = -WRITTEN_EVERY_S
+        self._written = time.monotonic()  # a short job writes nothing into a log
 
     def __enter__(self) -> Progress:
         return self

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baywindow.cli import flags, output
+from baywindow.cli import flags, opening, output
 
 if TYPE_CHECKING:
     from baywindow.documents.base import Passage
@@ -27,10 +27,12 @@ def search(
 ) -> None:
     """Find passages; no language model is needed."""
     import baywindow
+    from baywindow import recipe as recipes
 
+    flags.worded(query)
     named = flags.some(sources)
     settings = flags.settings_from(embedder=embedder, index=index)
-    chosen = {} if recipe is None else {"recipe": recipe}
+    chosen = {} if recipe is None else {"recipe": recipes.parse(settings.recipe_of(recipe) or "")}
     notes: list[str] = []
     with output.Progress() as progress:
 
@@ -40,7 +42,8 @@ def search(
             elif event.kind == "note":
                 notes.append(event.text)
 
-        found = baywindow.search(query, named, k=k, settings=settings, on_event=hear, **chosen)
+        corpus = opening.corpus(named, settings, progress)
+        found = baywindow.search(query, corpus, k=k, settings=settings, on_event=hear, **chosen)
     if as_json:
         output.tell_json([dataclasses.asdict(p) for p in found])
         return
