@@ -74,7 +74,7 @@ def test_split_cuts_at_a_sentence_and_moves_the_line(garden, scripted):
 
 
 def test_no_room_for_any_text_is_one_clear_error(garden, scripted):
-    run = make_run(garden, scripted, window=90)
+    run = Run("why " * 100, garden, scripted([], context_length=190))
     with pytest.raises(ContextLengthError, match="no room for any text") as error:
         pack_all(run, [passage("some words")], frame_of(run), 64)
     assert "larger window" in error.value.hint

@@ -7,14 +7,15 @@ the meter, the trace. Every model call goes through `Run.call`, so nothing escap
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
 
 from baywindow.budget import Usage
+from baywindow.context.reply import question_frame
+from baywindow.context.run import SHORTEST_ANSWER_TOKENS, Run
 from baywindow.documents.base import Passage
 from baywindow.registry import Technique
 
-if TYPE_CHECKING:
-    from baywindow.context.run import Run
+# Below this a passage with its fence and source says nothing.
+SMALLEST_PASSAGE_TOKENS = 48
 
 
 class Retriever(Technique):
@@ -45,5 +46,14 @@ class Reader(Technique):
 
     def least(self, run: Run) -> Usage:
         """The least this can cost, from lengths alone; a budget below it is refused before the start."""
-        fixed = run.model.count_tokens(run.question) + 64  # the shortest instructions of any reader
-        return Usage(calls=1, prompt_tokens=fixed, generated_tokens=1)
+        prompt_tokens = run.model.count_tokens(question_frame(run, ())) + SMALLEST_PASSAGE_TOKENS
+        return Usage(calls=1, prompt_tokens=prompt_tokens, generated_tokens=SHORTEST_ANSWER_TOKENS)
+
+
+class NoteReader(Reader):
+    """A reader that first takes notes: at least one call that reads and one that answers."""
+
+    def least(self, run: Run) -> Usage:
+        one = super().least(run)
+        generated = 2 * SHORTEST_ANSWER_TOKENS
+        return Usage(calls=2, prompt_tokens=2 * one.prompt_tokens, generated_tokens=generated)

@@ -144,10 +144,12 @@ def _citation(n: int, statement: str, question: str, passage: Passage, corpus: C
 
 
 def _find(quoted: str, text: str) -> tuple[int, int] | None:
-    """Where ``text`` holds the quoted words, white space and case aside."""
-    pattern = r"\s+".join(re.escape(w) for w in quoted.strip(" .,;").split())
-    match = re.search(pattern, text, re.IGNORECASE)
-    return match.span() if match else None
+    """Where ``text`` holds the quoted words, white space and case aside, with their closing punctuation if it is there too."""
+    for wanted in (quoted.split(), quoted.strip(" .,;").split()):
+        pattern = r"\s+".join(re.escape(w) for w in wanted)
+        if match := re.search(pattern, text, re.IGNORECASE):
+            return match.span()
+    return None
 
 
 def _at(n: int, passage: Passage, start: int, end: int, corpus: Corpus) -> Citation:

@@ -52,7 +52,9 @@ def question_frame(run: Run, passages: Sequence[Passage]) -> Prompt:
 
 
 def answer(run: Run, packed: Packed, name: str, max_new_tokens: int) -> str | None:
-    """The last call of a reader: streams, except what turns out to be a decline."""
+    """The last call of a reader: streams, except what turns out to be a decline. None if the budget allows no call or no text."""
+    if not packed.shown and run.cut_short:
+        return None
     how = Call(
         name=name,
         max_new_tokens=max_new_tokens,

@@ -111,12 +111,21 @@ class Run:
 
     def room(self, fixed_tokens: int, max_new_tokens: int, keep: Usage = NOTHING) -> int:
         """Tokens left for passages in one call: what window and budget allow, less the fixed prompt, the answer, and ``keep``."""
-        window = self.model.context_length
-        if not self.model.exact_counts:
-            window = int(window * (1 - ESTIMATE_MARGIN))
+        window = self.room_without_budget()
         if (limit := self.meter.budget.tokens) is not None:
             window = min(window, limit - self.meter.tokens - keep.tokens)
-        return max(0, window - fixed_tokens - max_new_tokens)
+        # Where little is left, text comes first: an answer may be short, but it needs something to answer from.
+        answer = min(max_new_tokens, max(SHORTEST_ANSWER_TOKENS, window // 4))
+        return max(0, window - fixed_tokens - answer)
+
+    def room_without_budget(self) -> int:
+        """Tokens of the window that may be filled: all, less a margin where they are only estimated."""
+        window = self.model.context_length
+        return window if self.model.exact_counts else int(window * (1 - ESTIMATE_MARGIN))
+
+    def spent(self) -> None:
+        """The budget leaves no room for a further call: say so once."""
+        self._refuse("the budget")
 
     def call(self, prompt: Prompt, how: Call) -> str | None:
         """One reply, or None if the budget does not allow the call. Raises ContextLengthError if the prompt cannot fit."""
@@ -208,6 +217,9 @@ class Run:
                 return self._refuse("the time")
         if self.meter.seconds_left() == 0.0:
             return self._refuse("the time")
+        if (limit := self.meter.budget.tokens) is not None:
+            left = limit - self.meter.tokens - prompt_tokens - keep.tokens
+            new_tokens = min(new_tokens, max(left, min(new_tokens, SHORTEST_ANSWER_TOKENS)))
         for size in (new_tokens, min(new_tokens, SHORTEST_ANSWER_TOKENS)):
             if self.meter.allows(prompt_tokens + keep.prompt_tokens, size + keep.generated_tokens):
                 return size

@@ -40,7 +40,7 @@ def test_every_passage_reaches_exactly_one_map_call_and_the_answer_sees_only_not
 
 
 def test_notes_that_do_not_fit_are_condensed_until_they_do(corpus, scripted):
-    book = long_corpus(corpus, 60)
+    book = long_corpus(corpus, 200)
 
     def reply(prompt):
         return "fact " * 60 if kind(prompt) == "map" else "short fact" if kind(prompt) == "condense" else "answer"

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from baywindow.budget import Usage
-from baywindow.context.base import Reader
-from baywindow.context.notes import answer_from_notes, reserve
+from baywindow.context.base import NoteReader
+from baywindow.context.notes import answer_from_notes, lengths, reserve
 from baywindow.context.prompt import DATA_RULE, Packed, defused, fenced, messages, pack_all
 from baywindow.context.reply import NOT_FOUND, declined
 from baywindow.context.run import Call, Run
@@ -54,7 +54,7 @@ WORKER_EXAMPLES = (
         "one left-to-right pass only: the paper's ensembles multiply the calls",
     ),
 )
-class ChainOfAgents(Reader):
+class ChainOfAgents(NoteReader):
     window_tokens: int = 8192  # k
     message_tokens: int = 1024
     max_new_tokens: int = 1024
@@ -65,25 +65,20 @@ class ChainOfAgents(Reader):
                 raise ConfigError.bad_value(name, getattr(self, name), "at least 8")
 
     def read(self, run: Run, passages: list[Passage] | None) -> str:
-        message_tokens, answer_tokens = self._lengths(run)
+        message_tokens, answer_tokens = lengths(run, self.message_tokens, self.max_new_tokens)
         keep = reserve(run, message_tokens, answer_tokens)
         packs = self._packs(run, passages, message_tokens, keep)
         message = self._pass_along(run, packs, message_tokens, keep)
         notes = [] if declined(message) or not message else [message]
         return answer_from_notes(run, notes, "manager", answer_tokens)
 
-    def _lengths(self, run: Run) -> tuple[int, int]:
-        """Message and answer lengths; in a small window or budget the paper's 1,024 would leave no room to read."""
-        share = max(8, run.room(0, 0) // 6)
-        return min(self.message_tokens, share), min(self.max_new_tokens, share)
-
     def _packs(self, run: Run, passages: list[Passage] | None, message_tokens: int, keep: Usage) -> list[Packed]:
         def frame(shown: Sequence[Passage]) -> Prompt:
             return self._prompt(run, shown, NO_MESSAGE)
 
         source = run.corpus.passages() if passages is None else passages
-        # The reserve for the previous message counts twice: once to be read, once to be written.
-        return pack_all(run, source, frame, 2 * message_tokens, keep=keep, limit_tokens=self.window_tokens)
+        # Room for the previous message is held back, beside the room to write the next one.
+        return pack_all(run, source, frame, message_tokens, keep=keep, limit_tokens=self.window_tokens, reserve_tokens=message_tokens)
 
     def _pass_along(self, run: Run, packs: Sequence[Packed], message_tokens: int, keep: Usage) -> str:
         message = ""

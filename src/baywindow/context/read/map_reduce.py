@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from baywindow.budget import Usage
-from baywindow.context.base import Reader
-from baywindow.context.notes import NOTES_SYSTEM, answer_from_notes, joined, reserve, useful
+from baywindow.context.base import NoteReader
+from baywindow.context.notes import NOTES_SYSTEM, answer_from_notes, joined, lengths, reserve, useful
 from baywindow.context.prompt import DATA_RULE, fenced, messages, pack_all
 from baywindow.context.reply import NOT_FOUND
 from baywindow.context.run import Call, Run
@@ -46,7 +45,7 @@ MAP_EXAMPLES = (
     summary="all parts read in parallel, each alone; the answer comes from their notes",
     claim="Text many times the window is read with every call inside the window, and no part is skipped.",
 )
-class MapReduce(Reader):
+class MapReduce(NoteReader):
     note_tokens: int = 128
     max_new_tokens: int = 256
 
@@ -59,33 +58,36 @@ class MapReduce(Reader):
         def frame(shown: Sequence[Passage]) -> Prompt:
             return messages(MAP_SYSTEM, f"{fenced(run, shown)}\n\nQuestion: {run.question}")
 
-        keep = reserve(run, self.note_tokens, self.max_new_tokens)
-        packs = pack_all(run, run.corpus.passages() if passages is None else passages, frame, self.note_tokens, keep=keep)
+        note_tokens, answer_tokens = lengths(run, self.note_tokens, self.max_new_tokens)
+        keep = reserve(run, note_tokens, answer_tokens)
+        packs = pack_all(run, run.corpus.passages() if passages is None else passages, frame, note_tokens, keep=keep)
         run.progress(f"reading {len(packs)} parts")
         regions = tuple(region for pack in packs for region in pack.regions(run))
-        how = Call(name="map", max_new_tokens=self.note_tokens, keep=keep, examples=MAP_EXAMPLES, regions=regions)
+        how = Call(name="map", max_new_tokens=note_tokens, keep=keep, examples=MAP_EXAMPLES, regions=regions)
         replies = run.call_many([pack.prompt for pack in packs], how)
         if unread := sum(reply is None for reply in replies):
             run.note(f"{unread} of {len(packs)} parts were not read")
-        notes = self._condensed(run, useful(replies), keep)
-        return answer_from_notes(run, notes, "reduce", self.max_new_tokens)
-
-    def _condensed(self, run: Run, notes: list[str], keep: Usage) -> list[str]:
-        """Notes few enough for one window. Ends: each round at least halves them, or the rest is left out and counted."""
-        while notes and not joined(run, notes, self.max_new_tokens):
-            groups = _pairs_that_fit(run, notes, self.note_tokens)
-            if len(groups) >= len(notes):
-                run.note(f"{len(notes) - 1} notes did not fit and were left out")
-                return notes[:1]
-            prompts = [messages(CONDENSE_SYSTEM, f"Question: {run.question}\n\nNotes:\n" + "\n".join(group)) for group in groups]
-            replies = run.call_many(prompts, Call(name="condense", max_new_tokens=self.note_tokens, keep=keep))
-            if replies[0] is None:
-                return notes[:1]
-            notes = useful(replies)
-        return notes
+        notes = _condensed(run, useful(replies), note_tokens, answer_tokens)
+        return answer_from_notes(run, notes, "reduce", answer_tokens)
 
 
-def _pairs_that_fit(run: Run, notes: list[str], note_tokens: int) -> list[list[str]]:
+def _condensed(run: Run, notes: list[str], note_tokens: int, answer_tokens: int) -> list[str]:
+    """Notes few enough for one window. Ends: each round makes fewer of them, or the rest is left out and counted."""
+    keep = reserve(run, note_tokens, answer_tokens)
+    while notes and not joined(run, notes, answer_tokens):
+        groups = _groups_that_fit(run, notes, note_tokens)
+        if len(groups) >= len(notes):
+            run.note(f"{len(notes) - 1} notes did not fit and were left out")
+            return notes[:1]
+        prompts = [messages(CONDENSE_SYSTEM, f"Question: {run.question}\n\nNotes:\n" + "\n".join(group)) for group in groups]
+        replies = run.call_many(prompts, Call(name="condense", max_new_tokens=note_tokens, keep=keep))
+        if replies[0] is None:
+            return notes[:1]
+        notes = useful(replies)
+    return notes
+
+
+def _groups_that_fit(run: Run, notes: list[str], note_tokens: int) -> list[list[str]]:
     """Notes in groups, as many to a group as one prompt holds (at least one)."""
     fixed = run.model.count_tokens(messages(CONDENSE_SYSTEM, f"Question: {run.question}\n\nNotes:\n")) + 8
     room = run.room(fixed, note_tokens)
