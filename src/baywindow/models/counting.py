@@ -7,6 +7,7 @@ which both are corrected: the template's share for the same sequence of roles, a
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from baywindow.models.base import Prompt
 
 BYTES_PER_TOKEN = 3.0  # at first; English has about 4.2, code 3.3, so this counts too many rather than too few
 _TEMPLATE_TOKENS, _MESSAGE_TOKENS = 32, 8  # at first: some templates add a system text of their own
-_TELLING_BYTES = 400  # shorter prompts say too little about bytes per token
+_TELLING_BYTES = 400  # from here on a prompt tells of bytes per token, below of the template
 
 Count = Callable[[str], int]
 
@@ -36,27 +37,33 @@ class Counter:
         """Tokens of a text, or of a prompt with what the template adds, as far as that is known."""
         if isinstance(text, str):
             return self._text(text)
-        roles = tuple(m.role for m in text)
-        added = self._added.get(roles, _TEMPLATE_TOKENS + _MESSAGE_TOKENS * len(roles))
-        return sum(self._text(m.content) for m in text) + added
+        return self._texts(text) + self._template(text)
 
     def learn(self, prompt: Prompt, prompt_tokens: int) -> None:
         """Correct from what the server says a prompt had."""
         size = sum(len(m.content.encode()) for m in prompt)
         with self._lock:
-            if self._count is None:
-                if size >= _TELLING_BYTES:
-                    self._bytes += size
-                    self._tokens += prompt_tokens
-                return
-            counted = sum(self._count(m.content) for m in prompt)
-            self._added[tuple(m.role for m in prompt)] = max(0, prompt_tokens - counted)
+            if self._count is not None or size < _TELLING_BYTES:
+                self._added[_roles(prompt)] = max(0, prompt_tokens - self._texts(prompt))
+            else:
+                self._bytes += size
+                self._tokens += max(1, prompt_tokens - self._template(prompt))
+
+    def _template(self, prompt: Prompt) -> int:
+        return self._added.get(_roles(prompt), _TEMPLATE_TOKENS + _MESSAGE_TOKENS * len(prompt))
+
+    def _texts(self, prompt: Prompt) -> int:
+        return sum(self._text(m.content) for m in prompt)
 
     def _text(self, text: str) -> int:
         if self._count is not None:
             return self._count(text)
         each = self._bytes / self._tokens if self._tokens else BYTES_PER_TOKEN
-        return -int(-len(text.encode()) // each)
+        return math.ceil(len(text.encode()) / each)
+
+
+def _roles(prompt: Prompt) -> tuple[str, ...]:
+    return tuple(m.role for m in prompt)
 
 
 def _tokenizer(name: str) -> Count:

@@ -133,7 +133,7 @@ def said(error: Exception) -> str:
     """The server's message in one short line; a web page is only named as one."""
     body: Any = getattr(error, "body", None)
     if isinstance(body, dict):
-        inner = body.get("error", body)
+        inner = body.get("error", body.get("detail", body))  # OpenAI's form, FastAPI's form
         body = inner.get("message", inner) if isinstance(inner, dict) else inner
     text = str(body or error).strip()
     if text.lstrip().startswith("<") or "<html" in text.lower():
