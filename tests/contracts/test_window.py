@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 from collections.abc import Callable
@@ -10,14 +11,14 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="the extra `local` is not installed")
+import torch
 
 from baywindow import registry
 from baywindow.errors import RecipeError
 from baywindow.recipe import Recipe, make, parse
 from baywindow.window import attach
 from baywindow.window.base import Calibrated, Cost, Shape
-from baywindow.window.caches.base import Finisher, Quantiser, Reducer, Selector
+from baywindow.window.caches.base import Finisher, Quantiser, Reducer
 
 _spec = importlib.util.spec_from_file_location("window_conftest", Path(__file__).parents[1] / "window" / "conftest.py")
 _models = importlib.util.module_from_spec(_spec)  # type: ignore[arg-type]
@@ -39,17 +40,13 @@ torch.set_num_threads(1)
 
 
 def build(name: str, **options: Any) -> Any:
-    """The technique with small settings, or skipped by the caller when it was not prepared. An allocator brings a selector."""
-    cls = registry.get(name)
-    fields = make(name, {}).options() if not _required(cls) else {}
+    """The technique with small settings."""
+    fields = {field.name for field in dataclasses.fields(registry.get(name))}  # type: ignore[arg-type]
     return make(name, {k: v for k, v in {**SMALL, **options}.items() if k in fields})
 
 
-def _required(cls: Any) -> bool:
-    return False
-
-
 def recipe(name: str, **options: Any) -> Recipe:
+    """The technique alone; an allocator shares out the budget of a selector."""
     part = build(name, **options)
     if part.card.slot == "allocate":
         return Recipe((part, build("snapkv", **options)))
@@ -121,7 +118,9 @@ def test_a_left_padded_row_gets_what_it_gets_alone(name: str) -> None:
     assert [held[1].tolist() for held in cache.held()] == [held[0].tolist() for held in single.held()]
 
 
-@pytest.mark.parametrize("name", [n for n in CACHES if issubclass(registry.get(n), Reducer | Finisher) or registry.card(n).slot == "allocate"])
+@pytest.mark.parametrize(
+    "name", [n for n in CACHES if issubclass(registry.get(n), (Reducer, Finisher)) or registry.card(n).slot == "allocate"]
+)
 def test_a_small_budget_holds_what_it_states(name: str) -> None:
     model = tiny("llama")
     with torch.no_grad(), attach(model, recipe(name)) as w:

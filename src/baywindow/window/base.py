@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -122,10 +121,16 @@ class Calibration:
     load_checkpoint: Callable[[], dict[str, NDArray[np.float32]]]
     save_checkpoint: Callable[[Mapping[str, NDArray[np.float32]]], None]
     score_with: Callable[[InsideTechnique, Tensor], float]  # mean negative log-likelihood of ids [1, n] under a technique, in nats
+    inv_freq: Tensor  # the model's own frequencies on full-attention layers, float32 [F]
+    pair_columns: Tensor  # which frequency each rotated column belongs to, int64 [rotary_dim]
 
 
 class Calibrated(InsideTechnique):
     """A technique with an offline step. Its arrays reach it as ``info.arrays[card.name]``; without them it refuses."""
+
+    def ready(self, info: ModelInfo) -> bool:
+        """Whether it can run: its arrays were found, or its options give them outright."""
+        return self.card.name in info.arrays
 
     @abstractmethod
     def prepare(self, calibration: Calibration) -> dict[str, NDArray[np.float32]]:
@@ -144,6 +149,4 @@ def heads_of(positions: Tensor, kv_heads: int) -> Tensor:
 
 def group_mean(x: Tensor, kv_heads: int) -> Tensor:
     """Per-query-head values [B, Hq, …] averaged over the heads that share a key/value head: [B, H, …]."""
-    return x.unflatten(1, (kv_heads, -1)).mean(dim=2)
-
-
+    return x.reshape(x.shape[0], kv_heads, -1, *x.shape[2:]).mean(dim=2)

@@ -147,9 +147,7 @@ class Flat:
         """Batch rows ``index`` [B'], for beam search."""
         spans = token_spans(self.counts, index)
         at = spans.to(self.keys.device)
-        return replace(
-            self, keys=self.keys[at], values=self.values[at], positions=self.positions[at], counts=self.counts[index.cpu()]
-        )
+        return replace(self, keys=self.keys[at], values=self.values[at], positions=self.positions[at], counts=self.counts[index.cpu()])
 
     def nbytes(self) -> int:
         return tensor_bytes(self.keys, self.values, self.positions, self.counts)

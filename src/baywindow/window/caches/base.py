@@ -172,6 +172,11 @@ class Segment(ABC):
     def tensors(self) -> dict[str, Tensor]:
         """Everything that is held, for counting bytes and for saving."""
 
+    @classmethod
+    @abstractmethod
+    def restore(cls, tensors: dict[str, Tensor]) -> Segment:
+        """A segment from what `tensors` gave, for loading and moving."""
+
     def prefetch(self) -> None:  # noqa: B027 - most lie where they are used
         """The layer before this one is running: start bringing the content back."""
 
@@ -186,10 +191,6 @@ class Quantiser(CachePolicy):
     @abstractmethod
     def encode(self, flat: Flat) -> Segment:
         """Packed; every count in ``flat.counts`` is a multiple of ``group_tokens``."""
-
-    @abstractmethod
-    def restore(self, tensors: dict[str, Tensor]) -> Segment:
-        """A segment from `Segment.tensors`, for loading."""
 
 
 class Mover(CachePolicy):

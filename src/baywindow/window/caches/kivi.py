@@ -62,9 +62,9 @@ class KIVI(Quantiser):
             raise ConfigError.bad_value("group_channels", self.group_channels, "at least 1")
 
     def encode(self, flat: Flat) -> Segment:
-        keys = flat.keys.unflatten(0, (-1, self.group_tokens)).transpose(1, 2)  # [groups, D, group_tokens]
+        keys = flat.keys.reshape(-1, self.group_tokens, flat.keys.shape[-1]).transpose(1, 2)  # [groups, D, group_tokens]
         channels = math.gcd(self.group_channels, flat.values.shape[-1])
-        values = flat.values.unflatten(-1, (-1, channels))  # [tokens, groups, channels]
+        values = flat.values.reshape(flat.values.shape[0], -1, channels)  # [tokens, groups, channels]
         return KIVISegment(
             keys=quantise(keys, self.bits),
             values=quantise(values, self.bits),
@@ -73,9 +73,6 @@ class KIVI(Quantiser):
             dtype=flat.keys.dtype,
             shape=(self.group_tokens, channels, self.bits),
         )
-
-    def restore(self, tensors: dict[str, Tensor]) -> Segment:
-        return KIVISegment.restore(tensors)
 
     def cost(self, shape: Shape) -> Cost:
         packed = max(0, shape.prompt_tokens - self.residual_tokens) // self.group_tokens * self.group_tokens
@@ -160,7 +157,7 @@ def quantise(x: Tensor, bits: int) -> Packed:
     steps = torch.where(scale == 0, torch.zeros_like(x, dtype=torch.float32), (x.float() - low.float()) / scale.float().clamp(min=1e-30))
     codes = steps.round().clamp(0, levels).to(torch.uint8)
     per_byte = 8 // bits
-    padded = torch.nn.functional.pad(codes, (0, -codes.shape[-1] % per_byte)).unflatten(-1, (-1, per_byte))
+    padded = torch.nn.functional.pad(codes, (0, -codes.shape[-1] % per_byte)).reshape(*codes.shape[:-1], -1, per_byte)
     shifts = torch.arange(per_byte, device=x.device, dtype=torch.uint8) * bits
     return Packed((padded << shifts).sum(dim=-1, dtype=torch.uint8), scale, low)
 

@@ -67,7 +67,7 @@ class Attending:
         for start in range(0, n, ROWS):
             stop = min(n, start + ROWS)
             weights = self.weights(start, stop).to(values.dtype)
-            grouped = weights.unflatten(1, (values.shape[1], -1))
+            grouped = by_kv_head(weights, values.shape[1])
             out[:, :, start:stop] = (grouped @ values.unsqueeze(2)).flatten(1, 2)
         return out.transpose(1, 2).contiguous()
 
@@ -133,5 +133,10 @@ def dot(q: Tensor, k: Tensor) -> Tensor:
     """q·k for all pairs in float32: [B, Hq, n, L] from [B, Hq, n, D] and [B, H or Hq, L, D]."""
     if q.shape[1] == k.shape[1]:
         return (q @ k.transpose(2, 3)).float()
-    grouped = q.unflatten(1, (k.shape[1], -1))
-    return (grouped @ k.unsqueeze(2).transpose(3, 4)).flatten(1, 2).float()
+    product: Tensor = by_kv_head(q, k.shape[1]) @ k.unsqueeze(2).transpose(3, 4)
+    return product.flatten(1, 2).float()
+
+
+def by_kv_head(x: Tensor, kv_heads: int) -> Tensor:
+    """[B, Hq, …] as [B, H, group, …]."""
+    return x.reshape(x.shape[0], kv_heads, -1, *x.shape[2:])

@@ -243,7 +243,8 @@ class LayerRun:
 
     def moment(self, store: Store, phase: Phase) -> Moment:
         cache = self.runtime.forward.cache
-        assert cache is not None and cache.row_tokens is not None
+        assert cache is not None
+        assert cache.row_tokens is not None
         part = self.parts.reducer
         queries, q_pos = last_valid(store, self.parts.query_window)
         seen, protect_from = cache.row_tokens, cache.protect_from if phase == "prefill" else None

@@ -60,7 +60,7 @@ class MaskSpec:
 
 
 def mask_spec(
-    *, q_length: int, q_offset: int = 0, mask_function: Callable[..., Tensor], attention_mask: Tensor | None = None, **kwargs: Any
+    *, q_length: int, q_offset: int | Tensor = 0, mask_function: Callable[..., Tensor], attention_mask: Tensor | None = None, **kwargs: Any
 ) -> MaskSpec:
     """What is registered in transformers' mask interface."""
     if kwargs.get("use_vmap"):

@@ -43,7 +43,8 @@ class Parts:
             )
         if made.pattern and made.position and type(made.pattern).branches is not Pattern.branches:
             raise RecipeError(
-                f"{made.pattern.card.name} brings its own angles and cannot stand beside {made.position.card.name}", hint="choose one of them"
+                f"{made.pattern.card.name} brings its own angles and cannot stand beside {made.position.card.name}",
+                hint="choose one of them",
             )
         return made
 
@@ -75,7 +76,7 @@ class Parts:
     def check(self, info: ModelInfo) -> None:
         """Raise CapabilityError if a part cannot work on this model, or was not prepared for it."""
         for part in self.all:
-            if isinstance(part, Calibrated) and part.card.name not in info.arrays:
+            if isinstance(part, Calibrated) and not part.ready(info):
                 raise CapabilityError(
                     f"{part.card.name} was not prepared for {info.name}", hint=f"run: bay prepare {part.card.name} --model {info.name}"
                 )

@@ -110,5 +110,5 @@ class Turner:
         x = torch.zeros(1, 1, 1, device=freq.device)
         position = torch.ones(1, 1, dtype=torch.long, device=freq.device)
         _, sin = twin(x, position, self._key) if self._key else twin(x, position)
-        return (sin.float().flatten()[:, None].asin() - marks[None, :]).abs().argmin(dim=1).cpu()
-
+        angle: Tensor = sin.float().flatten().asin()
+        return (angle[:, None] - marks[None, :]).abs().argmin(dim=1).cpu()

@@ -53,6 +53,7 @@ class Runtime:
         self._sighting: dict[int, probe.Sighting] | None = None
         self._last: WindowCache | None = None
         self._identities: list[IdentityRotary] = []
+        self.observer: Callable[[LayerInfo, Tensor, Tensor], None] | None = None  # sees every layer's un-rotated queries and keys
         self.attached = False
         self.info: ModelInfo  # set by the probing forward
 
@@ -191,6 +192,8 @@ class Runtime:
         store: Store | None = getattr(key, TAG, None)
         if store is None and self.forward.cache is not None:
             raise ConfigError("a layer's keys did not come through the cache", hint="this model needs an adapter")
+        if self.observer is not None:
+            self.observer(self.info.layers[index], query, key)
         run = LayerRun(self, self.info.layers[index], module, attention_mask, store, kwargs)
         started = time.perf_counter()
         out = run(query, key, value)

@@ -41,7 +41,7 @@ def compare(runtime: Runtime, expected: Tensor) -> None:
     try:
         plain = runtime.model(input_ids=ids, use_cache=False).logits[0].float()
         cache = runtime.cache()
-        pieces = [ids[:, : TOKENS - STEPS], *ids[:, TOKENS - STEPS :].split(1, dim=1)]
+        pieces = [ids[:, : TOKENS - STEPS], *(ids[:, i : i + 1] for i in range(TOKENS - STEPS, TOKENS))]
         cached = torch.cat([runtime.model(input_ids=p, past_key_values=cache, use_cache=True).logits[0].float() for p in pieces])
     finally:
         runtime.parts = parts

@@ -252,7 +252,9 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
         """A copy that shares nothing that can change: the tail is copied, segments are never modified and stay shared."""
         new = copy.copy(self)
         new.segments = list(self.segments)
-        new.tail = Tail(self.tail.block.rows(torch.arange(self.batch_size, device=self.tail.keys.device))) if self.tail is not None else None
+        new.tail = (
+            Tail(self.tail.block.rows(torch.arange(self.batch_size, device=self.tail.keys.device))) if self.tail is not None else None
+        )
         new.states = {name: {key: t.clone() for key, t in state.items()} for name, state in self.states.items()}
         memo[id(self)] = new
         return new

@@ -1,0 +1,131 @@
+"""Expected Attention: keep what future queries are expected to attend to, weighted by how large the value is.
+
+Paper: Devoto and others, 2025, "Expected Attention: KV Cache Compression by Estimating Attention from Future Queries Distribution",
+arXiv 2510.00636; reference code read: NVIDIA/kvpress.
+
+Idea: un-rotated queries of a head are close to a normal distribution. Their mean and covariance, turned to the average of the next
+``future_tokens`` positions, give the expected unnormalised weight of every key in closed form: exp(μ·k/√d + k·Σk/2d). Softmaxed
+over the tokens, plus ``epsilon``, times the length of the value, that is a token's score.
+
+Departs from the paper: ``epsilon`` is 0.01, not 0, which decides whether small budgets work at all. Statistics are of the
+whole prompt's queries as they are seen, not recomputed from hidden states (the same numbers). The score is averaged over the query heads of a
+key/value head, as in the reference code.
+
+Shapes and units: tokens per key/value head; mean [B, Hq, D] and covariance [B, Hq, D, D] float32; the first ``sink_tokens``
+always stay and do not count for the statistics.
+
+Cost: O(query heads · tokens · dim²) for covariance and for scoring, once.
+
+Errors: ConfigError for a budget not above ``sink_tokens``, or options below 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from baywindow.errors import ConfigError
+from baywindow.registry import technique
+from baywindow.window.base import Cost, Shape, State, group_mean
+from baywindow.window.block import Block
+from baywindow.window.caches._cost import budgeted_cost
+from baywindow.window.caches._votes import at_least
+from baywindow.window.caches.base import Moment, Seen, Selector
+
+
+@technique(
+    summary="keep what future queries are expected to attend to",
+    paper="arXiv:2510.00636",
+    year=2025,
+    needs=("weights", "kv"),
+    claim="Without seeing the question, tokens kept by expected attention answer it better than recency or random ones.",
+    departures=(
+        "epsilon is 0.01 by default: with 0 small budgets fail",
+        "query statistics are gathered while the prompt is read instead of being recomputed from hidden states",
+    ),
+    slot="reduce",
+)
+class ExpectedAttention(Selector):
+    watches: ClassVar[bool] = True
+
+    future_tokens: int = 512
+    sink_tokens: int = 4
+    epsilon: float = 1e-2
+    use_covariance: bool = True
+    use_values: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("sink_tokens", "epsilon"):
+            if getattr(self, name) < 0:
+                raise ConfigError.bad_value(name, getattr(self, name), "0 or more")
+        if self.future_tokens < 1:
+            raise ConfigError.bad_value("future_tokens", self.future_tokens, "at least 1")
+        if self.budget_tokens is not None and self.budget_tokens <= self.sink_tokens:
+            raise ConfigError.bad_value("budget_tokens", self.budget_tokens, f"larger than sink_tokens={self.sink_tokens}")
+
+    def budget(self, moment: Moment) -> Tensor:
+        return at_least(super().budget(moment), self.sink_tokens + 1)
+
+    def watch(self, seen: Seen) -> None:
+        if seen.phase == "prefill":
+            gather(seen.state, seen.queries.float(), seen.q_pos >= self.sink_tokens, self.use_covariance)
+
+    def score(self, moment: Moment, block: Block) -> Tensor:
+        mean, covariance = statistics(moment.state)
+        at = moment.seen[:, None] + torch.arange(self.future_tokens, device=moment.seen.device)
+        turn = moment.turn(at)[:, None]  # [B, 1, D, D]
+        keys = moment.keys(block).float().repeat_interleave(moment.layer.group, dim=1)
+        scaling = moment.layer.scaling
+        logits = (keys @ (mean[:, :, None] @ turn).transpose(2, 3))[..., 0] * scaling
+        if covariance is not None:
+            spread = turn.transpose(2, 3) @ covariance @ turn
+            logits = logits + ((keys @ spread) * keys).sum(dim=-1) * scaling**2 / 2
+        held = (block.head_positions >= 0).repeat_interleave(moment.layer.group, dim=1)
+        weights = group_mean(torch.softmax(logits.masked_fill(~held, -torch.inf), dim=-1), moment.layer.kv_heads)
+        scores = weights + self.epsilon
+        if self.use_values:
+            scores = scores * block.values.float().norm(dim=-1)
+        return scores.masked_fill((block.head_positions >= 0) & (block.head_positions < self.sink_tokens), torch.inf)
+
+    def cost(self, shape: Shape) -> Cost:
+        square = 2 * shape.layers * shape.q_heads * shape.head_dim**2 * shape.prompt_tokens
+        linear = 2 * shape.layers * shape.q_heads * shape.head_dim * shape.prompt_tokens
+        return budgeted_cost(self, shape, (2 * square if self.use_covariance else 0) + linear)
+
+
+def gather(state: State, queries: Tensor, counted: Tensor, outer: bool) -> None:
+    """Add the queries [B, Hq, n, D] where ``counted`` [B, n] to the running count, sum and sum of outer products.
+
+    Sums are float64: a covariance is a small difference of large sums.
+    """
+    x = (queries * counted[:, None, :, None]).double()
+    if "count" not in state:
+        B, Hq, _, D = queries.shape
+        state["count"] = x.new_zeros(B)
+        state["sum"] = x.new_zeros(B, Hq, D)
+        if outer:
+            state["outer"] = x.new_zeros(B, Hq, D, D)
+    state["count"] = state["count"] + counted.sum(dim=1)
+    state["sum"] = state["sum"] + x.sum(dim=2)
+    if outer:
+        state["outer"] = state["outer"] + x.transpose(2, 3) @ x
+
+
+def statistics(state: State) -> tuple[Tensor, Tensor | None]:
+    """Mean [B, Hq, D] and covariance [B, Hq, D, D] (None where it was not gathered), float32."""
+    count = state["count"].clamp(min=1)
+    mean = state["sum"] / count[:, None, None]
+    if "outer" not in state:
+        return mean.float(), None
+    covariance = state["outer"] / count[:, None, None, None] - mean[..., :, None] * mean[..., None, :]
+    return mean.float(), covariance.float()
+
+
+def closed_form(mean: Tensor, covariance: Tensor, key: Tensor) -> float:
+    """ln E[exp(q·k/√d)] for q ~ N(mean, covariance): what `score` computes for all keys at once."""
+    d = key.shape[-1]
+    return float(mean @ key) / math.sqrt(d) + float(key @ covariance @ key) / (2 * d)
