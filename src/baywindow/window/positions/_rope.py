@@ -24,7 +24,8 @@ def base_of(inv_freq: Tensor) -> float:
         raise CapabilityError("the model's rotary embedding has fewer than two frequencies", hint="use a scheme that keeps them")
     logs = inv_freq.double().log()
     base = math.exp(-float(logs[-1]) * count / (count - 1))
-    if not torch.allclose(inv_freq.double(), frequencies(base, count, inv_freq).double(), rtol=1e-3, atol=0.0):
+    # A model cast to bfloat16 has its frequencies rounded to 8 bits: hence the tolerance.
+    if not torch.allclose(inv_freq.double(), frequencies(base, count, inv_freq).double(), rtol=1e-2, atol=0.0):
         raise CapabilityError(
             "the model's rotary frequencies are not those of a plain RoPE: it is scaled already",
             hint="schemes that do not need the base work on it: linear, self_extend, rerope, dual_chunk, ms_poe",

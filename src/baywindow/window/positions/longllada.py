@@ -68,4 +68,4 @@ def critical_dimension(base: float, dim: int, trained_tokens: float) -> int:
 def enlarged_base(base: float, dim: int, trained_tokens: float, target_tokens: float) -> float:
     """The new base, never below the old one (a target the old base reaches already needs no change)."""
     exponent = dim / critical_dimension(base, dim, trained_tokens)
-    return max(base, (target_tokens / (2 * math.pi)) ** exponent)
+    return float(max(base, (target_tokens / (2 * math.pi)) ** exponent))

@@ -23,7 +23,7 @@ than one target length; ContextLengthError beyond factor × trained window.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -34,9 +34,15 @@ from torch import Tensor
 
 from baywindow.errors import CapabilityError, ConfigError, SourceError
 from baywindow.registry import technique
-from baywindow.window.base import Calibrated, Calibration, Cost, Shape
-from baywindow.window.positions._rope import base_of, check_at_least, check_factor, everywhere, from_transformers, keep_all_cost
-from baywindow.window.positions._rope import refuse_beyond_factor
+from baywindow.window.base import Calibrated, Calibration, Cost, ModelInfo, Shape
+from baywindow.window.positions._rope import (
+    check_at_least,
+    check_factor,
+    everywhere,
+    from_transformers,
+    keep_all_cost,
+    refuse_beyond_factor,
+)
 from baywindow.window.positions.base import Asked, Branch, Position
 
 Factors = NDArray[np.float64]
@@ -83,6 +89,9 @@ class LongRoPE(Calibrated, Position):
             raise ConfigError.bad_value("parents", self.parents, f"at most population={self.population}")
         if self.factors is not None and any(not f > 0 for f in self.factors):
             raise ConfigError.bad_value("factors", self.factors, "numbers above 0")
+
+    def ready(self, info: ModelInfo) -> bool:
+        return self.factors is not None or super().ready(info)
 
     def found(self, asked: Asked) -> tuple[Tensor, int]:
         """λ (F,) and n̂, given outright or prepared. Raises CapabilityError if there are none, or not as many as the model has pairs."""
@@ -145,7 +154,7 @@ class Search:
     """The evolutionary search (Algorithm 1). All randomness comes from (seed, round), so a resumed search goes on as if never stopped."""
 
     options: LongRoPE
-    loss: object  # Gene -> float
+    loss: Callable[[Gene], float]
     calibration: Calibration
     known: dict[tuple[int, ...], float] = field(default_factory=dict)
 
@@ -165,7 +174,6 @@ class Search:
 
     def _loss(self, gene: Gene) -> float:
         if gene.key not in self.known:
-            assert callable(self.loss)
             value = float(self.loss(gene))
             self.known[gene.key] = value if math.isfinite(value) else math.inf
         return self.known[gene.key]
@@ -245,7 +253,6 @@ def _seeds(calibration: Calibration, factor: float) -> list[Gene]:
     """Linear, NTK and YaRN factors: what those schemes divide each frequency by."""
     own = calibration.inv_freq
     window = calibration.info.trained_tokens
-    base_of(own)
     scaled = [
         own / factor,
         from_transformers("dynamic", own, window, round(factor * window), factor=1.0)[0],
