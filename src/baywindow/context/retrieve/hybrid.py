@@ -1,13 +1,16 @@
-"""Hybrid: what full text and vectors find, joined by rank, so that a passage both like comes first.
+"""Hybrid: what full text and vectors find, joined, so that a passage both like comes first.
 
-Paper: Cormack 2009, Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods (SIGIR,
-10.1145/1571941.1572114). Options: cross-encoder reranking (Nogueira 2019, arXiv 1901.04085); maximal marginal relevance
-(Carbonell 1998, 10.1145/290941.291025).
+Papers: Bruch 2022, An Analysis of Fusion Functions for Hybrid Retrieval, arXiv 2210.11934 (``fuse="scores"``, the default); Cormack
+2009, Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods, SIGIR, 10.1145/1571941.1572114
+(``fuse="ranks"``). Options: cross-encoder reranking (Nogueira 2019, arXiv 1901.04085); maximal marginal relevance (Carbonell 1998,
+10.1145/290941.291025).
 
-Idea: a passage at rank r of a list earns 1 / (rrf_k + r); the sums rank. Scores of different kinds are never compared.
+Idea: *scores*: each list is scaled from the lowest score its kind can have (BM25 0, cosine -1) to its best hit, and the two are mixed
+with weight ``alpha`` on the vectors. *ranks*: a passage at rank r of a list earns 1 / (rrf_k + r); the sums rank. The default is the
+one that was better on the data here (the losers are in notes/index.md); its alpha is the paper's, not tuned.
 
-Departs: both lists are read to ``depth`` (the paper fuses whole runs), and the rest of a list counts as absent: the rank of a passage
-beyond it says nearly nothing.
+Departs: both lists are read to ``depth``. A passage that only full text found counts as similar as the last of the vectors' list (it
+cannot be more so); one that only vectors found has no words in common that matter and counts 0. For ranks, absence earns 0.
 
 Cost: one embedded question; with ``rerank`` one forward pass of the cross-encoder for each of the ``depth`` best.
 Errors: ConfigError for an option out of range.
@@ -18,7 +21,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,19 +39,21 @@ if TYPE_CHECKING:
 
 
 @technique(
-    summary="full text and vectors joined by rank; optional rerank and diversity",
-    paper="10.1145/1571941.1572114",
-    year=2009,
+    summary="full text and vectors joined; optional rerank and diversity",
+    paper="2210.11934",
+    year=2022,
     needs=("embedder",),
-    claim="Reciprocal rank fusion of two rankings is better than either of them.",
-    departures=("each list is read to `depth` only: ranks beyond it say nearly nothing and cost time",),
+    claim="A convex combination of scaled scores is better than full text, vectors, or reciprocal rank fusion of the two.",
+    departures=("lists are read to `depth` only; a passage missing from the vectors' list counts as similar as its last one",),
 )
 class Hybrid(Retriever):
     """``retrieve`` fuses two searches of the corpus, or two rankings of the passages it is given."""
 
     k: int = 20
-    rrf_k: int = 60  # the paper's k
-    depth: int = 100  # passages read from each list
+    fuse: Literal["scores", "ranks"] = "scores"
+    alpha: float = 0.8  # Bruch's α: the weight of vectors
+    rrf_k: int = 60  # Cormack's k
+    depth: int = 50  # passages read from each list
     rerank: str | None = None  # cross-encoder id or folder
     mmr_lambda: float | None = None  # the paper's λ: 1 is relevance only, 0 diversity only
 
@@ -56,6 +61,10 @@ class Hybrid(Retriever):
         for name in ("k", "depth"):
             if getattr(self, name) < 1:
                 raise ConfigError.bad_value(name, getattr(self, name), "at least 1")
+        if self.fuse not in ("scores", "ranks"):
+            raise ConfigError.bad_value("fuse", self.fuse, "scores or ranks")
+        if not 0 <= self.alpha <= 1:
+            raise ConfigError.bad_value("alpha", self.alpha, "from 0 to 1")
         if self.rrf_k < 0:
             raise ConfigError.bad_value("rrf_k", self.rrf_k, "0 or more")
         if self.mmr_lambda is not None and not 0 <= self.mmr_lambda <= 1:
@@ -64,10 +73,10 @@ class Hybrid(Retriever):
     def retrieve(self, run: Run, query: str, passages: list[Passage] | None) -> list[Passage]:
         if passages is None:
             depth = max(self.depth, self.k)
-            lists = [run.corpus.full_text(query, depth), run.corpus.vectors(query, depth)]
+            words, meaning = run.corpus.full_text(query, depth), run.corpus.vectors(query, depth)
         else:
-            lists = [ranked_by_words(query, passages), ranked_by_meaning(run, query, passages)]
-        found = fused(lists, self.rrf_k)
+            words, meaning = ranked_by_words(query, passages), ranked_by_meaning(run, query, passages)
+        found = fused_by_score(words, meaning, self.alpha) if self.fuse == "scores" else fused_by_rank([words, meaning], self.rrf_k)
         if self.rerank is not None:
             found = reranked(query, found[: self.depth], self.rerank)
         if self.mmr_lambda is not None:
@@ -75,7 +84,19 @@ class Hybrid(Retriever):
         return found[: self.k]
 
 
-def fused(lists: Sequence[Sequence[Passage]], rrf_k: int) -> list[Passage]:
+def fused_by_score(words: Sequence[Passage], meaning: Sequence[Passage], alpha: float) -> list[Passage]:
+    """Convex combination; ``words`` carry BM25 scores, ``meaning`` cosines, both best first. Scores are from 0 to 1."""
+    most = max((p.score for p in words), default=0.0) or 1.0
+    nearest = 1 + max((p.score for p in meaning), default=0.0)
+    farthest = 1 + min((p.score for p in meaning), default=-1.0)
+    by_words = {p.key: p.score / most for p in words}
+    by_meaning = {p.key: (1 + p.score) / (nearest or 1.0) for p in meaning}
+    found = {p.key: p for p in [*words, *meaning]}
+    scores = {key: (1 - alpha) * by_words.get(key, 0.0) + alpha * by_meaning.get(key, farthest / (nearest or 1.0)) for key in found}
+    return [replace(found[key], score=scores[key]) for key in sorted(found, key=lambda key: -scores[key])]
+
+
+def fused_by_rank(lists: Sequence[Sequence[Passage]], rrf_k: int) -> list[Passage]:
     """Reciprocal rank fusion; equal sums keep the order of the first list they appear in."""
     scores: dict[tuple[str, int, int], float] = {}
     first: dict[tuple[str, int, int], Passage] = {}
