@@ -205,9 +205,9 @@ class Mover(CachePolicy):
 
 @dataclass(frozen=True, kw_only=True)
 class Whole:
-    """The whole cache at the end of prefill. ``ids`` [B, n] are the tokens it was filled with (those of ``layers`` with full
-    attention only are shown). ``forward(ids, watch)`` runs extra tokens [B, m] over what is held, calls ``watch(Seen)`` a layer and
-    leaves nothing behind. ``keep(layer index, mask [B, H, L])`` drops the rest."""
+    """The whole cache at the end of prefill. ``ids`` [B, n] are the tokens it was filled with (−1: padding), ``layers`` those with full
+    attention. ``forward(ids, watch)`` runs extra tokens [B, m] over what is held, calls ``watch(Seen)`` for each of these layers and
+    leaves nothing behind. ``keep(layer index, mask [B, H, L])`` drops the rest. ``tokenizer`` is the caller's, if one was given."""
 
     info: ModelInfo
     ids: Tensor
@@ -217,6 +217,7 @@ class Whole:
     block: Callable[[int], Block]
     forward: Callable[[Tensor, Callable[[Seen], None]], None]
     keep: Callable[[int, Tensor], None]
+    tokenizer: Any = None
 
 
 class Finisher(CachePolicy):

@@ -21,7 +21,6 @@ Errors: ConfigError for a budget not above ``sink_tokens``, or options below 0.
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import torch
@@ -84,8 +83,10 @@ class ExpectedAttention(Selector):
         if covariance is not None:
             spread = turn.transpose(2, 3) @ covariance @ turn
             logits = logits + ((keys @ spread) * keys).sum(dim=-1) * scaling**2 / 2
-        held = (block.head_positions >= 0).repeat_interleave(moment.layer.group, dim=1)
-        weights = group_mean(torch.softmax(logits.masked_fill(~held, -torch.inf), dim=-1), moment.layer.kv_heads)
+        # Sinks would take nearly all of the weight; they stay in any case, and the others are weighed among themselves.
+        weighed = (block.head_positions >= self.sink_tokens) & ~moment.protected(block)
+        logits = logits.masked_fill(~weighed.repeat_interleave(moment.layer.group, dim=1), -torch.inf)
+        weights = group_mean(torch.softmax(logits, dim=-1).nan_to_num(0.0), moment.layer.kv_heads)
         scores = weights + self.epsilon
         if self.use_values:
             scores = scores * block.values.float().norm(dim=-1)
@@ -123,9 +124,3 @@ def statistics(state: State) -> tuple[Tensor, Tensor | None]:
         return mean.float(), None
     covariance = state["outer"] / count[:, None, None, None] - mean[..., :, None] * mean[..., None, :]
     return mean.float(), covariance.float()
-
-
-def closed_form(mean: Tensor, covariance: Tensor, key: Tensor) -> float:
-    """ln E[exp(q·k/√d)] for q ~ N(mean, covariance): what `score` computes for all keys at once."""
-    d = key.shape[-1]
-    return float(mean @ key) / math.sqrt(d) + float(key @ covariance @ key) / (2 * d)

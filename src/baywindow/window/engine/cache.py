@@ -36,7 +36,7 @@ class WindowCache(Cache):  # type: ignore[misc]
         self.runtime = runtime
         self.question_tokens = question_tokens
         self.mode: Mode = "auto"
-        self.ids: list[Tensor] = []  # [B, n] pieces on the CPU, as they came
+        self.ids: list[Tensor] = []  # [B, n] pieces on the CPU, as they came; −1 where padding stood
         self.protect_from: Tensor | None = None  # true position per row from which tokens are the question
         self.row_tokens: Tensor | None = None  # tokens a row has had, [B]
         self.seconds: dict[str, float] = {}
@@ -58,6 +58,8 @@ class WindowCache(Cache):  # type: ignore[misc]
     def close(self) -> None:
         """The prompt is over: later tokens are kept as they are, unless a policy acts at every step."""
         self.mode = "closed"
+        for store in self.stores:
+            store.forget(self.runtime.parts.prompt_only)
 
     def nbytes(self) -> int:
         """Bytes of keys, values, positions and policies' state really held, all layers."""

@@ -35,6 +35,7 @@ def finish_cache(runtime: Runtime, cache: WindowCache) -> None:
                 block=lambda i: cache.store(i).view(),
                 forward=lambda ids, watch: probe_forward(runtime, cache, ids, watch),
                 keep=lambda i, mask: _keep(cache, i, mask),
+                tokenizer=runtime.tokenizer,
             )
         )
         cache.spend("finish", time.perf_counter() - started)
@@ -52,7 +53,7 @@ def _keep(cache: WindowCache, index: int, mask: Tensor) -> None:
 
 @torch.no_grad()
 def probe_forward(runtime: Runtime, cache: WindowCache, ids: Tensor, watch: Callable[[Seen], None]) -> None:
-    """Extra tokens [B, m] over what is held; every full layer is shown to ``watch``, and nothing of it stays.
+    """Extra tokens [B, m] (−1 in front: none) over what is held; every full layer is shown to ``watch``, and nothing of it stays.
 
     They stand behind the last token of their row, so rows of a padded batch see what they would alone.
     """
@@ -64,8 +65,16 @@ def probe_forward(runtime: Runtime, cache: WindowCache, ids: Tensor, watch: Call
     for store in cache.stores:
         store.record_past = True
     try:
-        positions = cache.row_tokens.to(device)[:, None] + torch.arange(m, device=device)
-        runtime.found.decoder(input_ids=ids.to(device), position_ids=positions, past_key_values=cache, use_cache=True)
+        real = (ids >= 0).to(device)
+        positions = cache.row_tokens.to(device)[:, None] + (real.long().cumsum(dim=1) - 1).clamp(min=0)
+        past = torch.ones(ids.shape[0], cache.get_seq_length(), dtype=torch.long, device=device)
+        runtime.found.decoder(
+            input_ids=ids.clamp(min=0).to(device),
+            attention_mask=torch.cat([past, real.long()], dim=1),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
     finally:
         cache.mode, cache.watcher = mode, None
         for store, was in zip(cache.stores, recorded, strict=True):

@@ -56,7 +56,7 @@ class Forward:
             return
         self.cache.count(positions)
         if self.ids is not None:
-            self.cache.ids.append(self.ids.detach().cpu())
+            self.cache.ids.append(self.ids.detach().masked_fill(positions < 0, -1).cpu())
 
     def snapshot(self) -> dict[str, Any]:
         """What is known now, to come back to after a forward inside this one."""

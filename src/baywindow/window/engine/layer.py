@@ -206,13 +206,15 @@ class LayerRun:
         cache.spend("caches", self.spent)
 
     def _watch(self, store: Store, attending: Attending, query: Tensor, visible: Tensor, phase: Phase) -> None:
+        idle = self.parts.prompt_only if phase == "decode" else frozenset()
+        store.forget(idle)
         for part in self.parts.caches:
-            if part.watches:
+            if part.watches and part.card.name not in idle:
                 state = store.states.setdefault(part.card.name, {})
                 part.watch(self._seen(store, attending, query, visible, phase, state))
         cache = self.runtime.forward.cache
         window = self.parts.query_window
-        if window and cache is not None:
+        if window and cache is not None and not idle:
             store.remember(query, visible, window + cache.question_tokens)
 
     def _seen(self, store: Store, attending: Attending, query: Tensor, visible: Tensor, phase: Phase, state: dict[str, Tensor]) -> Seen:

@@ -69,6 +69,13 @@ class Parts:
         return max((part.query_window() for part in self.caches), default=0)
 
     @property
+    def prompt_only(self) -> frozenset[str]:
+        """Policies that have nothing to see or do after the prompt: reducers that do not act at every step, and what goes with them."""
+        if self.reducer is not None and "decode" in self.reducer.when:
+            return frozenset()
+        return frozenset(part.card.name for part in (self.reducer, self.finisher, self.allocator) if part is not None)
+
+    @property
     def croppable(self) -> bool:
         """Whether the last tokens can be taken back: not once something was dropped or packed."""
         return not self.caches

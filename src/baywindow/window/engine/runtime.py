@@ -39,9 +39,10 @@ _numbers = itertools.count(1)
 class Runtime:
     """A model with the seam in it. A context manager; `detach` may also be called by hand, any number of times."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+    def __init__(self, model: nn.Module, recipe: Recipe, tokenizer: Any = None) -> None:
         self.model = model
         self.recipe = recipe
+        self.tokenizer = tokenizer
         self.parts = Parts.of(recipe)
         self.found = probe.find(model)
         self.name = f"baywindow-{next(_numbers)}"
@@ -211,10 +212,11 @@ class Runtime:
         return self.turners[layer.rope_key] if layer.has_rope else None
 
 
-def attach(model: nn.Module, recipe: str | Recipe = "stock") -> Runtime:
+def attach(model: nn.Module, recipe: str | Recipe = "stock", tokenizer: Any = None) -> Runtime:
     """Put the inside part of ``recipe`` into a transformers model; use as ``with attach(model, "snapkv(budget_tokens=1024)") as w:``.
 
-    Raises RecipeError for a recipe that does not fit together, CapabilityError (with the reason) for a model that cannot be used,
-    including one that does not give the stock model's logits in the self-test.
+    ``tokenizer`` is for techniques that put words of their own before the model (a request to repeat the context); their cards say what
+    they do without it. Raises RecipeError for a recipe that does not fit together, CapabilityError (with the reason) for a model that
+    cannot be used, including one that does not give the stock model's logits in the self-test.
     """
-    return Runtime(model, recipes.parse(recipe)).attach()
+    return Runtime(model, recipes.parse(recipe), tokenizer).attach()

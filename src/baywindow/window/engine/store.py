@@ -211,6 +211,14 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
             q_pos = torch.cat([self.watched.q_pos, q_pos], dim=1)
         self.watched = Watched(queries[:, :, -window:].clone(), q_pos[:, -window:].clone())
 
+    def forget(self, names: frozenset[str]) -> None:
+        """Free what these policies kept of the prompt, and the remembered queries with it; nothing happens where there are none."""
+        if not names:
+            return
+        self.watched = None
+        for name in names:
+            self.states.pop(name, None)
+
     def held(self) -> Tensor:
         """Tokens held per row and head: [B, H] on the CPU."""
         counts = sum((s.counts for s in self.segments), torch.zeros((), dtype=torch.long))
