@@ -15,7 +15,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-SPECIAL = ("<|pad|>", "<|im_start|>", "<|im_end|>")
+SPECIAL = ("<|pad|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>")  # the last is what Qwen tokenizers always have
 MERGES = (("t", "h"), ("th", "e"), ("Ġ", "the"), ("a", "n"), ("an", "d"), ("Ċ", "Ċ"))
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -70,7 +70,7 @@ def tiny_model(tokenizer: Any, saying: str | None, seed: int = 0) -> Any:
     said = tokenizer(saying, add_special_tokens=False).input_ids
     assert len(set(said)) == len(said), "a token of the saying occurs twice"
     starts = tokenizer.convert_tokens_to_ids(["Ċ", ":"])  # the last token of the chat form and of the plain one
-    after = {start: said[0] for start in starts} | dict(zip(said, [*said[1:], tokenizer.eos_token_id], strict=True))
+    after = dict(zip(said, [*said[1:], tokenizer.eos_token_id], strict=True)) | {start: said[0] for start in starts if start not in said[:-1]}
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(embedding)
         model.lm_head.weight.zero_()
@@ -120,3 +120,9 @@ def load(tiny: Callable[..., Path]) -> Callable[..., Any]:
         return TransformersModel(str(tiny(**what)), device="cpu", dtype="float32")
 
     return make
+
+
+@pytest.fixture(name="byte_tokenizer")
+def byte_tokenizer_fixture() -> Callable[..., Any]:
+    """Makes a tokenizer: ``byte_tokenizer(chat=True)``."""
+    return byte_tokenizer

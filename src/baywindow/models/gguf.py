@@ -25,6 +25,7 @@ from baywindow.errors import MissingExtraError, ModelError
 from baywindow.home import cache_dir
 from baywindow.models.fingerprint import sha256_of, write_json
 from baywindow.models.gguf_header import damaged, read_header
+from baywindow.models.quiet import quietly
 
 Progress = Callable[[str], None]
 
@@ -114,13 +115,14 @@ def _write_model(source: Path, folder: Path, say: Progress) -> str:
         raise MissingExtraError.of("what reads GGUF files (torch, transformers, gguf)", "local") from None
     say(f"unpacking {source.name} (once; about a minute for a small model)")
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            str(source.parent),
-            gguf_file=source.name,
-            dtype="bfloat16",
-            quantization_config=GgufConfig(dequantize=True),
-            local_files_only=True,
-        )
+        with quietly():
+            model = AutoModelForCausalLM.from_pretrained(
+                str(source.parent),
+                gguf_file=source.name,
+                dtype="bfloat16",
+                quantization_config=GgufConfig(dequantize=True),
+                local_files_only=True,
+            )
     except OSError:
         raise
     except Exception as error:
@@ -133,7 +135,8 @@ def _write_model(source: Path, folder: Path, say: Progress) -> str:
         del model.config.quantization_config
     model.is_quantized = False
     say("writing safetensors")
-    model.save_pretrained(folder, safe_serialization=True)
+    with quietly():
+        model.save_pretrained(folder)
     return type(model).__name__
 
 
@@ -141,7 +144,8 @@ def _write_tokenizer(source: Path, folder: Path, say: Progress) -> None:
     from transformers import AutoTokenizer
 
     say("reading the tokenizer")
-    tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name, local_files_only=True)
+    with quietly():
+        tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name, local_files_only=True)
     tokenizer.save_pretrained(folder)
 
 
