@@ -3,17 +3,20 @@
 Paper: Feng and others, 2024, "Ada-KV: Optimizing KV Cache Eviction by Adaptive Budget Allocation for Efficient LLM Inference",
 arXiv 2407.11550; reference code read: FFY0/AdaKV.
 
-Idea: heads that spread their attention need more tokens than heads that look at one place. Every head keeps ``floor_fraction`` of the
-equal share for certain; the rest of the layer's budget goes to the best remaining scores of all heads together.
+Idea: heads that spread their attention need more tokens than heads that look at one place. The layer's best scores, all heads
+together, are counted by head; ``floor_fraction`` of the equal share is mixed in, so that no head starves. Each head then keeps its
+own best tokens up to its share.
 
-Departs from the paper: nothing known. Memory of heads that keep less is really freed (the released code needs its own kernel; others
-only mask).
+Departs from the paper: nothing known. What a selector keeps in any case (an observation window, sinks) is taken from each head's share
+first, as the reference code takes its window. Shares are rounded so that the layer's total is met exactly. Memory of heads that
+keep less is really freed (the released code needs a kernel of its own for that; others only mask).
 
 Shapes and units: works on any selector's scores, ``ada_kv + snapkv(budget_tokens=1024)``; the budget stays the mean per key/value head.
 
-Cost: one sort over heads · tokens a layer.
+Cost: two sorts over heads · tokens a layer.
 
-Errors: RecipeError without a selector to share for; ConfigError for a fraction outside 0 to 1.
+Errors: RecipeError without a selector to share for, or beside one that drops tokens at every step; ConfigError for a fraction outside
+0 to 1.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from torch import Tensor
 from baywindow.errors import ConfigError
 from baywindow.registry import technique
 from baywindow.window.base import Cost, Shape
-from baywindow.window.caches.base import Allocator, top_of_each_head
+from baywindow.window.caches.base import Allocator
 
 
 @technique(
@@ -43,11 +46,28 @@ class AdaKV(Allocator):
             raise ConfigError.bad_value("floor_fraction", self.floor_fraction, "from 0 to 1")
 
     def allocate(self, scores: Tensor, counted: Tensor, budget: Tensor) -> Tensor:
-        heads = scores.shape[1]
-        certain = top_of_each_head(scores, counted, (budget * self.floor_fraction).long())
-        raised = scores.masked_fill(certain, torch.inf)
-        flat = top_of_each_head(raised.flatten(1)[:, None], counted.flatten(1)[:, None], budget * heads)
-        return flat.view_as(counted)
+        certain = counted & torch.isposinf(scores)
+        certain = best(scores, certain, budget[:, None].expand(certain.shape[:2]))  # never more than a head's equal share
+        free = counted & ~certain
+        equal = budget[:, None] - certain.sum(dim=-1)  # [B, H], what each head's share leaves
+        total = equal.sum(dim=-1)
+        worth = best_of_all(scores, free, total).sum(dim=-1)
+        share = (1 - self.floor_fraction) * worth + self.floor_fraction * equal
+        chosen = best(scores, free, share.floor().long())
+        rest = best_of_all(scores, free & ~chosen, total - chosen.sum(dim=(1, 2)))  # what rounding left over
+        return certain | chosen | rest
 
     def cost(self, shape: Shape) -> Cost:
         return Cost(flops=0, bytes_kept=0, bytes_read=0)  # sorts, no arithmetic; the selector's cost says what is kept
+
+
+def best(scores: Tensor, among: Tensor, n: Tensor) -> Tensor:
+    """The best ``n`` [B, G] of each group among those where ``among`` [B, G, L]; earlier ones win ties."""
+    order = scores.masked_fill(~among, -torch.inf).argsort(dim=-1, descending=True, stable=True)
+    rank = torch.empty_like(order).scatter_(-1, order, torch.arange(order.shape[-1], device=order.device).expand_as(order))
+    return among & (rank < n[..., None])
+
+
+def best_of_all(scores: Tensor, among: Tensor, n: Tensor) -> Tensor:
+    """The best ``n`` [B] of all heads together: bool [B, H, L]."""
+    return best(scores.flatten(1)[:, None], among.flatten(1)[:, None], n[:, None]).view_as(among)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -160,6 +161,11 @@ class Segment(ABC):
 
     counts: Tensor  # [B, H] tokens, on the CPU
 
+    @property
+    def kind(self) -> type[Segment]:
+        """The class that `restore` belongs to; a segment that wraps another gives the inner one's."""
+        return type(self)
+
     @abstractmethod
     def flat(self) -> Flat:
         """As plain tensors again (for a lossy form: what reading gives)."""
@@ -185,6 +191,7 @@ class Quantiser(CachePolicy):
     """Packs tokens. The engine keeps at least ``residual_tokens`` recent ones as they are and hands over the older ones in whole
     groups of ``group_tokens`` per row and head, in order of position."""
 
+    segment: ClassVar[type[Segment]]  # what `encode` makes, for loading
     residual_tokens: int
     group_tokens: int
 
@@ -226,6 +233,27 @@ class Finisher(CachePolicy):
     @abstractmethod
     def finish(self, whole: Whole) -> None:
         """Look, run what must be run, and keep what should stay."""
+
+
+class Prefill(CachePolicy):
+    """Says how a context is fed, where the driver would feed it in order and in chunks."""
+
+    @abstractmethod
+    def feed(self, ids: Tensor, mask: Tensor, step: Callable[[Tensor, Tensor, Tensor], None]) -> None:
+        """Call ``step(ids [B, n], mask [B, n], positions [B, n])`` for every piece, in the order it should be stored. ``ids`` and
+        ``mask`` (0: padding) are the whole context; positions are the true ones its tokens shall have."""
+
+
+class Codec(CachePolicy):
+    """Says how saved tensors are written and read, where plain safetensors would do. Both must be exact about names and shapes."""
+
+    @abstractmethod
+    def write(self, folder: Path, tensors: dict[str, Tensor]) -> list[str]:
+        """Write all tensors into ``folder``; the names of the files made."""
+
+    @abstractmethod
+    def read(self, folder: Path) -> dict[str, Tensor]:
+        """What was written, on the CPU."""
 
 
 def top_of_each_head(scores: Tensor, counted: Tensor, budget: Tensor) -> Tensor:

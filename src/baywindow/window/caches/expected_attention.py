@@ -7,9 +7,10 @@ Idea: un-rotated queries of a head are close to a normal distribution. Their mea
 ``future_tokens`` positions, give the expected unnormalised weight of every key in closed form: exp(μ·k/√d + k·Σk/2d). Softmaxed
 over the tokens, plus ``epsilon``, times the length of the value, that is a token's score.
 
-Departs from the paper: ``epsilon`` is 0.01, not 0, which decides whether small budgets work at all. Statistics are of the
-whole prompt's queries as they are seen, not recomputed from hidden states (the same numbers). The score is averaged over the query heads of a
-key/value head, as in the reference code.
+Departs from the paper: ``epsilon`` is 0.01, not 0, which decides whether small budgets work at all. Statistics are
+gathered while the prompt is read, not recomputed from hidden states (the same numbers), and freed when it is over. The score is averaged
+over the query heads of a key/value head, as in the reference code. The paper's variant that goes on compressing while it generates is
+left out: its statistics would have to stay.
 
 Shapes and units: tokens per key/value head; mean [B, Hq, D] and covariance [B, Hq, D, D] float32; the first ``sink_tokens``
 always stay and do not count for the statistics.
@@ -44,6 +45,7 @@ from baywindow.window.caches.base import Moment, Seen, Selector
     departures=(
         "epsilon is 0.01 by default: with 0 small budgets fail",
         "query statistics are gathered while the prompt is read instead of being recomputed from hidden states",
+        "acts once after the prompt; the paper's variant for long generation is left out",
     ),
     slot="reduce",
 )
@@ -58,9 +60,9 @@ class ExpectedAttention(Selector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("sink_tokens", "epsilon"):
-            if getattr(self, name) < 0:
-                raise ConfigError.bad_value(name, getattr(self, name), "0 or more")
+        for name, value in (("sink_tokens", self.sink_tokens), ("epsilon", self.epsilon)):
+            if value < 0:
+                raise ConfigError.bad_value(name, value, "0 or more")
         if self.future_tokens < 1:
             raise ConfigError.bad_value("future_tokens", self.future_tokens, "at least 1")
         if self.budget_tokens is not None and self.budget_tokens <= self.sink_tokens:
@@ -99,28 +101,28 @@ class ExpectedAttention(Selector):
 
 
 def gather(state: State, queries: Tensor, counted: Tensor, outer: bool) -> None:
-    """Add the queries [B, Hq, n, D] where ``counted`` [B, n] to the running count, sum and sum of outer products.
+    """Merge the queries [B, Hq, n, D] where ``counted`` [B, n] into the running count, mean and sum of squared deviations.
 
-    Sums are float64: a covariance is a small difference of large sums.
+    Pieces are merged by their means, not by plain sums: a covariance is a small difference of large sums, which float32 would lose.
     """
-    x = (queries * counted[:, None, :, None]).double()
+    real = counted[:, None, :, None]
+    new = counted.sum(dim=1).float()[:, None, None]  # [B, 1, 1]
+    mean = (queries * real).sum(dim=2) / new.clamp(min=1)
     if "count" not in state:
-        B, Hq, _, D = queries.shape
-        state["count"] = x.new_zeros(B)
-        state["sum"] = x.new_zeros(B, Hq, D)
+        state["count"], state["mean"] = torch.zeros_like(new), torch.zeros_like(mean)
         if outer:
-            state["outer"] = x.new_zeros(B, Hq, D, D)
-    state["count"] = state["count"] + counted.sum(dim=1)
-    state["sum"] = state["sum"] + x.sum(dim=2)
+            state["spread"] = mean.new_zeros(*mean.shape, mean.shape[-1])
+    step = mean - state["mean"]
+    total = (state["count"] + new).clamp(min=1)
     if outer:
-        state["outer"] = state["outer"] + x.transpose(2, 3) @ x
+        centred = (queries - mean[:, :, None]) * real
+        between = (state["count"] * new / total)[..., None] * step[..., :, None] * step[..., None, :]
+        state["spread"] = state["spread"] + centred.transpose(2, 3) @ centred + between
+    state["mean"] = state["mean"] + step * new / total
+    state["count"] = state["count"] + new
 
 
 def statistics(state: State) -> tuple[Tensor, Tensor | None]:
     """Mean [B, Hq, D] and covariance [B, Hq, D, D] (None where it was not gathered), float32."""
-    count = state["count"].clamp(min=1)
-    mean = state["sum"] / count[:, None, None]
-    if "outer" not in state:
-        return mean.float(), None
-    covariance = state["outer"] / count[:, None, None, None] - mean[..., :, None] * mean[..., None, :]
-    return mean.float(), covariance.float()
+    spread = state.get("spread")
+    return state["mean"], None if spread is None else spread / state["count"].clamp(min=1)[..., None]

@@ -144,6 +144,7 @@ class KIVISegment(Segment):
         )
 
 
+KIVI.segment = KIVISegment
 PARTS = ("codes", "scale", "low")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

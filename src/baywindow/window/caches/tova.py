@@ -3,14 +3,15 @@
 Paper: Oren and others, 2024, "Transformers are Multi-State RNNs", arXiv 2401.06104; reference code read: schwartz-lab-NLP/TOVA.
 
 Idea: the newest query's softmax weights, averaged over all heads of a layer, say what matters now. When more than the budget is
-held, the tokens with the smallest weights go; all heads of a layer keep the same tokens, layers differ.
+held, the tokens with the smallest weights go; all heads of a layer keep the same tokens, layers differ. Nothing is safe, not even the
+newest token, as in the reference code.
 
 Departs from the paper: a prompt attends in full before it is cut to the budget by its last query, where the paper drops token by
 token; feed it in chunks with compression of each chunk to come closer. Nothing else known.
 
 Shapes and units: tokens per key/value head, the same in all heads of a layer; scores float32 [B, 1, L].
 
-Cost: one more row of weights at every step, O(query heads · budget · dim).
+Cost: one more row of weights at every step, O(query heads · budget · dim), and of the prompt's last query once.
 
 Errors: those of the budget. A sequence within the budget is left as it is.
 """
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from baywindow.registry import technique
@@ -45,9 +45,7 @@ class TOVA(Selector):
         return 1
 
     def score(self, moment: Moment, block: Block) -> Tensor:
-        weights = moment.weights(moment.queries, moment.q_pos, block).mean(dim=(1, 2))[:, None]
-        newest = block.head_positions[:, :1] == moment.q_pos[:, -1:, None]  # never drop what was just said
-        return weights.masked_fill(newest, torch.inf)
+        return moment.weights(moment.queries, moment.q_pos, block).mean(dim=(1, 2))[:, None]
 
     def cost(self, shape: Shape) -> Cost:
         kept = min(self.budget_of(shape.prompt_tokens), shape.prompt_tokens)
