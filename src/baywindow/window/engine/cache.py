@@ -36,6 +36,7 @@ class WindowCache(Cache):  # type: ignore[misc]
         self.runtime = runtime
         self.question_tokens = question_tokens
         self.mode: Mode = "auto"
+        self.driven = False  # the driver is feeding: every piece is prompt, whatever its length, and it has said what is the question
         self.ids: list[Tensor] = []  # [B, n] pieces on the CPU, as they came; −1 where padding stood
         self.protect_from: Tensor | None = None  # true position per row from which tokens are the question
         self.row_tokens: Tensor | None = None  # tokens a row has had, [B]
@@ -82,7 +83,7 @@ class WindowCache(Cache):  # type: ignore[misc]
         """New tokens at true ``positions`` [B, n] have come in."""
         new = (positions >= 0).sum(dim=1)
         self.row_tokens = new if self.row_tokens is None else self.row_tokens + new
-        if self.mode == "auto" and positions.shape[1] > 1:
+        if self.mode == "auto" and positions.shape[1] > 1 and not self.driven:
             last = positions.amax(dim=1)
             self.protect_from = last - self.question_tokens + 1 if self.question_tokens else None
 

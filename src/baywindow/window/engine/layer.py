@@ -191,7 +191,8 @@ class LayerRun:
         if cache is None or not self.parts.caches:
             return
         started = time.perf_counter()
-        phase: Phase = "decode" if query.shape[2] == 1 or cache.mode == "closed" else "prefill"
+        step = query.shape[2] == 1 and not cache.driven
+        phase: Phase = "decode" if step or cache.mode == "closed" else "prefill"
         visible = q_pos
         if phase == "prefill" and cache.protect_from is not None:
             visible = q_pos.masked_fill(q_pos >= cache.protect_from[:, None], -1)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from baywindow.errors import CapabilityError, RecipeError
 from baywindow.recipe import Recipe
 from baywindow.registry import Technique
 from baywindow.window.base import Calibrated, ModelInfo
-from baywindow.window.caches.base import Allocator, CachePolicy, Finisher, Mover, Quantiser, Reducer
+from baywindow.window.caches.base import Allocator, CachePolicy, Codec, Finisher, Mover, Prefill, Quantiser, Reducer
 from baywindow.window.patterns.base import Pattern
 from baywindow.window.positions.base import Position
 
@@ -28,6 +28,13 @@ class Parts:
     allocator: Allocator | None
     quantiser: Quantiser | None
     mover: Mover | None
+    prefill: Prefill | None
+    codec: Codec | None
+
+    @classmethod
+    def none(cls) -> Parts:
+        """The seam without techniques."""
+        return cls(**dict.fromkeys(field.name for field in fields(cls)))  # type: ignore[arg-type]
 
     @classmethod
     def of(cls, recipe: Recipe) -> Parts:
@@ -35,7 +42,7 @@ class Parts:
         for part in recipe.inside:
             if part.card.room not in ROOMS:
                 raise RecipeError(f"{part.card.name} is of the room {part.card.room}, which attach does not run", hint=", ".join(ROOMS))
-        made = cls(*(_only(recipe, kind) for kind in (Position, Pattern, Reducer, Finisher, Allocator, Quantiser, Mover)))  # type: ignore[arg-type]
+        made = cls(*(_only(recipe, kind) for kind in (Position, Pattern, Reducer, Finisher, Allocator, Quantiser, Mover, Prefill, Codec)))  # type: ignore[arg-type]
         if made.reducer and made.finisher:
             raise RecipeError(
                 f"{made.reducer.card.name} and {made.finisher.card.name} cannot stand in one recipe: both choose what stays",
@@ -50,7 +57,7 @@ class Parts:
 
     @property
     def caches(self) -> tuple[CachePolicy, ...]:
-        found = (self.reducer, self.finisher, self.allocator, self.quantiser, self.mover)
+        found = (self.reducer, self.finisher, self.allocator, self.quantiser, self.mover, self.prefill, self.codec)
         return tuple(part for part in found if part is not None)
 
     @property

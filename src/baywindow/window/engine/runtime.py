@@ -22,7 +22,7 @@ from baywindow import recipe as recipes
 from baywindow.errors import ConfigError
 from baywindow.recipe import Recipe
 from baywindow.window.base import Calibrated, LayerInfo, ModelInfo
-from baywindow.window.engine import probe, selftest
+from baywindow.window.engine import driver, probe, selftest
 from baywindow.window.engine.cache import WindowCache
 from baywindow.window.engine.calibrated import with_arrays
 from baywindow.window.engine.forward import Forward
@@ -67,6 +67,10 @@ class Runtime:
         self._last = WindowCache(self, question_tokens=question_tokens)
         return self._last
 
+    def prefill(self, ids: Tensor, cache: WindowCache | None = None, **options: Any) -> WindowCache:
+        """Feed a long context [B, n] in chunks and compress it; see `driver.prefill` for the options."""
+        return driver.prefill(self, cache or self.cache(), ids, **options)
+
     def report(self, cache: WindowCache | None = None) -> Report:
         """Tokens seen, kept per layer and head, bytes and seconds of ``cache`` (default: the last one made)."""
         chosen = cache or self._last
@@ -82,13 +86,17 @@ class Runtime:
 
     # -- in and out -------------------------------------------------------------------------------------------------------
 
-    def attach(self) -> Runtime:
-        """Probe, test against the stock model, switch over. Leaves the model as it was if anything is refused."""
-        expected = selftest.stock_logits(self.model, self.found.config)
+    def attach(self, *, tested: bool = False) -> Runtime:
+        """Probe, test against the stock model, switch over. Leaves the model as it was if anything is refused.
+
+        ``tested`` skips the comparison for a model that passed it before (`Prefilled` attaches anew for every question).
+        """
+        expected = None if tested else selftest.stock_logits(self.model, self.found.config)
         try:
             self._switch_in()
             self._probe()
-            selftest.compare(self, expected)
+            if expected is not None:
+                selftest.compare(self, expected)
             self.parts.check(self.info)
         except BaseException:
             self.detach()
@@ -169,7 +177,9 @@ class Runtime:
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         cache = self.forward.cache
-        if cache is not None and self.parts.finisher is not None and cache.mode == "auto" and self.forward.tokens > 1:
+        if cache is None or self.parts.finisher is None or cache.driven:
+            return
+        if cache.mode == "auto" and self.forward.tokens > 1:
             self.finish(cache)
 
     def finish(self, cache: WindowCache) -> None:
