@@ -11,7 +11,7 @@ install:
 	@$(PYTHON) tools/install.py $(VENV) --extras $(EXTRAS)
 
 demo: install
-	$(BIN)/bay ask "How is an index kept up to date?" docs README.md --model embedded
+	$(BIN)/bay ask "How is an index kept up to date?" docs README.md --model embedded --recipe "hybrid(k=5) > rag"
 
 test: install
 	$(BIN)/python tools/check.py

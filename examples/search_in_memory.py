@@ -1,6 +1,6 @@
 """Find passages in texts that are not files. Needs no language model and stores nothing.
 
-    python examples/search_in_memory.py
+python examples/search_in_memory.py
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ import baywindow as bay
 
 LETTERS = [
     bay.Document("Dear landlord,\n\nthe heating has been cold since Monday.\n", source="letter 1"),
-    bay.Document("Dear tenant,\n\na plumber will look at the heating on Thursday.\n\nThe notice period is three months.\n", source="letter 2"),
+    bay.Document(
+        "Dear tenant,\n\na plumber will look at the heating on Thursday.\n\nThe notice period is three months.\n", source="letter 2"
+    ),
 ]
 
 

@@ -1,6 +1,6 @@
 """Ask with a budget and watch what happens: every step, every remark, then the answer with its checked citations.
 
-    python examples/watch_a_run.py "How is an index kept up to date?" docs/indexing.md
+python examples/watch_a_run.py "Where does an index live?" docs/indexing.md
 """
 
 from __future__ import annotations

@@ -94,17 +94,20 @@ def test_no_core_file_imports_a_technique():
 
 
 def test_no_core_file_holds_a_techniques_name_as_a_value():
-    """Names in help, hints and docstrings are examples; a string that *is* a technique's name would be a special case."""
+    """Names in help, hints and docstrings are examples; a string that *is* a technique's name would be a special case.
+
+    Below the text rooms one-word names are ordinary words too (a table ``vectors``, a rope type ``linear``), so there only names
+    of several words count.
+    """
     names = {c.name for c in registry.cards()}
+    telling = {n for n in names if "_" in n}
     found = {}
     for path in core():
-        values = {
-            n.value
-            for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(n, ast.Constant) and isinstance(n.value, str)
-        }
-        if values & names:
-            found[name(path)] = sorted(values & names)
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        values = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+        below = name(path).split("/")[0] in ("documents", "models", "window")
+        if wrong := values & (telling if below else names):
+            found[name(path)] = sorted(wrong)
     assert found == {}
 
 
