@@ -66,7 +66,7 @@ def find(model: nn.Module) -> Found:
         raise refusal("it has multi-head latent attention (MLA)", "its cache holds latents, not keys and values per head")
     if "mrope_section" in str(getattr(text, "rope_parameters", "")):
         raise refusal("it has multimodal rotary positions (mRoPE)", "use a text-only model")
-    if getattr(text, "alibi", False) or getattr(text, "position_embedding_type", "") == "alibi":
+    if _has_alibi(model, text):
         raise refusal("it has ALiBi biases instead of rotary positions", "use a model with rotary positions")
     rotaries = [
         (parent, name, child)
@@ -79,6 +79,12 @@ def find(model: nn.Module) -> Found:
     if len(rotaries) > 1:
         raise refusal(f"it has {len(rotaries)} rotary modules", "one shared rotary module is needed")
     return Found(config=text, decoder=rotaries[0][0], rotaries=rotaries)
+
+
+def _has_alibi(model: nn.Module, config: Any) -> bool:
+    if getattr(config, "alibi", False) or getattr(config, "position_embedding_type", "") == "alibi" or config.model_type == "mpt":
+        return True
+    return any("alibi" in name for module in model.modules() for name in vars(type(module)))
 
 
 def sight(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, extras: dict[str, Any]) -> Sighting:
