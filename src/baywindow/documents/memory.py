@@ -14,6 +14,7 @@ from baywindow.documents.base import Corpus, Document, Passage
 from baywindow.documents.bm25 import Bm25, best_first
 from baywindow.documents.chunks import Cutter, chunker_for
 from baywindow.documents.extract.base import Block, Form
+from baywindow.documents.extract.headings import heading_marks
 from baywindow.errors import MissingExtraError, SourceError
 from baywindow.models.base import Embedder
 
@@ -83,7 +84,7 @@ class InMemory(Corpus):
             document = self._documents[source]
             paged = any(mark.page is not None for mark in document.marks)
             cutter = Cutter(chunker, form_of(document), paged)
-            for c in cutter.chunks(blocks_of(document, paged)):
+            for c in cutter.chunks(blocks_of(with_headings(document), paged)):
                 found.append(Passage(text=c.text, source=source, start=c.start, end=c.end, line=c.line, page=c.page, label=c.label))
         return found
 
@@ -111,6 +112,13 @@ def form_of(document: Document) -> Form:
     """Markdown where the name or the metadata says so."""
     said = document.metadata.get("form", "")
     return "markdown" if said == "markdown" or document.source.lower().endswith((".md", ".markdown")) else "text"
+
+
+def with_headings(document: Document) -> Document:
+    """A Markdown document that came without marks gets those of its headings."""
+    if document.marks or form_of(document) != "markdown":
+        return document
+    return replace(document, marks=heading_marks(document.text))
 
 
 def blocks_of(document: Document, paged: bool) -> Iterator[Block]:
