@@ -76,14 +76,14 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @functools.cache
 def tiny_model(name: str, dtype: str = "float32", seed: int = 0) -> Any:
-    """A random model in evaluation mode. Weights are drawn large enough that attention is far from uniform."""
+    """A random model in evaluation mode. Weights are large enough that attention is far from uniform and that what it reads decides the logits."""
     family, extra = CONFIGS[name]
     config = getattr(transformers, f"{family}Config")(**{**COMMON, **extra})
     torch.manual_seed(seed)
     model = getattr(transformers, f"{family.removesuffix('Text')}ForCausalLM")(config)
     with torch.no_grad():
         for weight_name, weight in model.named_parameters():
-            if weight.dim() == 2 and ("q_proj" in weight_name or "k_proj" in weight_name or "qkv" in weight_name):
+            if weight.dim() == 2 and ("self_attn" in weight_name or "lm_head" in weight_name):
                 weight.mul_(8.0)
     model = model.to(getattr(torch, dtype)).eval()
     # Frequencies stay float32, as after from_pretrained; `to` would have rounded them.
