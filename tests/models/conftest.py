@@ -70,7 +70,9 @@ def tiny_model(tokenizer: Any, saying: str | None, seed: int = 0) -> Any:
     said = tokenizer(saying, add_special_tokens=False).input_ids
     assert len(set(said)) == len(said), "a token of the saying occurs twice"
     starts = tokenizer.convert_tokens_to_ids(["Ċ", ":"])  # the last token of the chat form and of the plain one
-    after = dict(zip(said, [*said[1:], tokenizer.eos_token_id], strict=True)) | {start: said[0] for start in starts if start not in said[:-1]}
+    after = dict(zip(said, [*said[1:], tokenizer.eos_token_id], strict=True)) | {
+        start: said[0] for start in starts if start not in said[:-1]
+    }
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(embedding)
         model.lm_head.weight.zero_()

@@ -127,7 +127,7 @@ def test_a_file_cut_short_is_refused_before_any_work(source, keep, monkeypatch):
     size = int(len(whole) * keep) if isinstance(keep, float) else keep
     with open(source, "wb") as file:
         file.write(whole[:size])
-    with pytest.raises(ModelError, match="cut short or damaged|not a GGUF") as refused:
+    with pytest.raises(ModelError, match=r"cut short or damaged|not a GGUF") as refused:
         gguf.converted(source)
     assert "\n" not in refused.value.message
     assert gguf.all_converted() == []
@@ -138,7 +138,7 @@ def test_other_files_are_named(tmp_path):
     with pytest.raises(ModelError, match="not a GGUF"):
         gguf.converted(tmp_path / "a.gguf")
     (tmp_path / "b.gguf").write_bytes(b"")
-    with pytest.raises(ModelError, match="cut short|not a GGUF"):
+    with pytest.raises(ModelError, match=r"cut short|not a GGUF"):
         gguf.converted(tmp_path / "b.gguf")
     with pytest.raises(ModelError, match="cannot be read"):
         gguf.converted(tmp_path / "none.gguf")

@@ -28,9 +28,7 @@ def test_greedy_equals_generate_of_transformers(load, monkeypatch, chunk):
     model = load(chat=True, seed=3)
     ids = torch.tensor([ids_of(model, PROMPT)])
     expected = model.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False)[0, ids.shape[1] :]
-    feed = loop.Feed(
-        rows=ids.tolist(), choose=lambda logits: logits.argmax(-1).tolist(), cache=model.new_cache(), alive=lambda: True
-    )
+    feed = loop.Feed(rows=ids.tolist(), choose=lambda logits: logits.argmax(-1).tolist(), cache=model.new_cache(), alive=lambda: True)
     steps = loop.step_tokens(model.model, feed, model._lock)
     assert [next(steps)[0] for _ in range(len(expected))] == expected.tolist()
 

@@ -82,9 +82,9 @@ class SentenceEmbedder(Embedder):
     @cached_property
     def tokenizer_json(self) -> str | None:
         if self._folder is not None and (path := self._folder / "tokenizer.json").is_file():
-            return path.read_text(encoding="utf-8")
+            return unbounded(path.read_text(encoding="utf-8"))
         backend = getattr(self._model.tokenizer, "backend_tokenizer", None)
-        return None if backend is None else str(backend.to_str())
+        return None if backend is None else unbounded(backend.to_str())
 
     @property
     def fingerprint(self) -> str:
@@ -203,6 +203,11 @@ def load_embedder(name: str | None = None, settings: EmbedderSettings | None = N
 def load_reranker(name: str, *, device: str = "auto") -> Reranker:
     """A cross-encoder by hub id or folder. None is embedded: name one, e.g. cross-encoder/ms-marco-MiniLM-L6-v2."""
     return Reranker(name, device=device)
+
+
+def unbounded(tokenizer_json: str) -> str:
+    """A tokenizer that counts every token: saved ones often cut and pad to a fixed length (MiniLM's to 128)."""
+    return json.dumps(json.loads(tokenizer_json) | {"truncation": None, "padding": None}, ensure_ascii=False)
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

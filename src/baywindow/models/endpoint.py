@@ -100,8 +100,9 @@ class Endpoint:
             raise explained(error, self) from error
 
     def close(self) -> None:
-        if "client" in self.__dict__:
-            self.client.close()
+        """Give back the connections; a later call opens new ones."""
+        if (client := self.__dict__.pop("client", None)) is not None:
+            client.close()
 
 
 def explained(error: Exception, endpoint: Endpoint) -> EndpointError:

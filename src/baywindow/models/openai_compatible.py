@@ -144,12 +144,14 @@ class OpenAIModel(LanguageModel):
             models = {m.id: m for m in (getattr(found, "data", None) or ())}
             stated = [getattr(models.get(self.name), field, None) for field in _WINDOW_FIELDS]
         except openai.APIConnectionError as error:
+            self.endpoint.close()
             raise explained(error, self.endpoint) from error
         except (openai.OpenAIError, AttributeError, ValueError):  # no list, or not in this form
             stated = []
         for tokens in stated:
             if isinstance(tokens, int) and tokens > 0:
                 return tokens
+        self.endpoint.close()
         raise ModelError(f"the window of {self.name} is not known", hint="state it in tokens: --context N, or context in bay.toml")
 
 
