@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="the extra `local` is not installed")
+pytest.importorskip("torch", reason="the extra `local` is not installed")
+
+import torch
 
 from baywindow.errors import ConfigError
 from baywindow.models.base import Sampling

@@ -8,8 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the extra `local` is not installed")
-gguf_library = pytest.importorskip("gguf")
+pytest.importorskip("torch", reason="the extra `local` is not installed")
+pytest.importorskip("gguf")
+
+import gguf as gguf_library
+import torch
 
 from baywindow.errors import ModelError
 from baywindow.models import gguf

@@ -7,7 +7,9 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the extra `local` is not installed")
+pytest.importorskip("torch", reason="the extra `local` is not installed")
+
+import torch
 
 from baywindow.errors import CapabilityError, ConfigError, ContextLengthError, ModelError
 from baywindow.models.base import Message, Sampling
