@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
-from _report import Rows, normalised, shared_data, shown, table, write
+from _report import table
+from _rows import Rows, normalised, shared_data, shown, write
 from baywindow.documents.memory import InMemory
 
 from baywindow.context.ask import ask
