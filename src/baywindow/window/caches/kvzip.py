@@ -116,7 +116,7 @@ class KVzip(Finisher, Budgeted):
         pairs = sum(layer.kv_heads for layer in whole.layers)
         total = (budget * pairs).to(flat[0].device)
         chosen = top_of_each_head(torch.cat(flat, dim=1)[:, None], torch.cat(counted, dim=1)[:, None], total)[:, 0]
-        for i, part in zip(layers, chosen.split([f.shape[1] for f in flat], dim=1), strict=True):
+        for i, part in zip(layers, torch.split(chosen, [f.shape[1] for f in flat], dim=1), strict=True):
             whole.keep(i, part.view_as(positions[i]) | asked[i])
 
     def cost(self, shape: Shape) -> Cost:

@@ -1,13 +1,15 @@
 """Offload: keep keys and values in host memory, and fetch each layer's while the layer before it runs.
 
-Paper: none; the technique of offloaded caches in common engines.
+Paper: none; what engines with offloaded caches do.
 
 Idea: only one layer is read at a time. Everything older than the last ``group_tokens`` lies in pinned host memory; when a layer
-starts, the next layer's content is copied back on a stream of its own.
+starts, the next layer's content is copied back on a stream of its own, and what was fetched is let go once it is read.
 
-Departs from the paper: nothing known. On a machine without an accelerator host memory is the memory, so nothing moves.
+Departs from the paper: nothing known. On a machine without an accelerator host memory is the memory, so nothing is copied. Accelerators
+other than CUDA are fetched from without a second stream: right, but not ahead of time.
 
-Shapes and units: whatever the other caches of the recipe made of the tokens, unchanged.
+Shapes and units: whatever the other caches of the recipe made of the tokens, unchanged. The bytes a report names are those held, on
+whichever side.
 
 Cost: every read copies what is held from the host; no arithmetic.
 
@@ -16,14 +18,20 @@ Errors: ConfigError for ``group_tokens`` below 1.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from baywindow.errors import ConfigError
+from baywindow.errors import CapabilityError, ConfigError
 from baywindow.registry import technique
 from baywindow.window.base import Cost, Shape
 from baywindow.window.block import Flat
 from baywindow.window.caches.base import Mover, Segment
+
+STAYS = "counts"  # segments keep their counts in host memory by contract
 
 
 @technique(
@@ -51,63 +59,106 @@ class HostSegment(Segment):
     """Another segment whose tensors lie in host memory. What was fetched ahead is used once and forgotten."""
 
     def __init__(self, inner: Segment, device: torch.device) -> None:
-        self._kind = type(inner)
+        self._kind = inner.kind
         self._device = device
+        self._boundary = boundary_of(device)
         self.counts = inner.counts
-        self._host = {name: to_host(t) for name, t in inner.tensors().items()}
-        self._ahead: tuple[dict[str, Tensor], torch.cuda.Event] | None = None
+        self._host = {name: t if name == STAYS else self._boundary.down(t) for name, t in inner.tensors().items()}
+        self._ahead: Fetch | None = None
+
+    @property
+    def kind(self) -> type[Segment]:
+        return self._kind
 
     def prefetch(self) -> None:
-        if self._device.type != "cuda" or self._ahead is not None:
-            return
-        stream = side_stream(self._device)
-        stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(stream):
-            fetched = {name: t.to(self._device, non_blocking=True) if name != "counts" else t for name, t in self._host.items()}
-            event = torch.cuda.Event()
-            event.record(stream)
-        self._ahead = (fetched, event)
+        if self._boundary.ahead and self._ahead is None:
+            self._ahead = self._fetch()
 
     def flat(self) -> Flat:
-        if self._ahead is not None:
-            fetched, event = self._ahead
-            self._ahead = None
-            event.wait(torch.cuda.current_stream(self._device))
-            for t in fetched.values():
-                if t.is_cuda:
-                    t.record_stream(torch.cuda.current_stream(self._device))
-        else:
-            fetched = {name: t if name == "counts" else t.to(self._device) for name, t in self._host.items()}
-        return self._inner(fetched).flat()
+        fetch, self._ahead = self._ahead or self._fetch(), None
+        fetch.wait()
+        return self._kind.restore({**fetch.tensors, STAYS: self.counts}).flat()
 
     def rows(self, index: Tensor) -> Segment:
-        return HostSegment(self._inner(self._host).rows(index.cpu()), self._device)
+        return HostSegment(self._kind.restore(self._host).rows(index.cpu()), self._device)
 
     def tensors(self) -> dict[str, Tensor]:
         return dict(self._host)
 
     @classmethod
     def restore(cls, tensors: dict[str, Tensor]) -> Segment:
-        raise NotImplementedError("a host segment is saved as the segment inside it")
+        raise CapabilityError("a segment in host memory is read as the kind it holds", hint="call restore of its kind")
 
-    def _inner(self, tensors: dict[str, Tensor]) -> Segment:
-        return self._kind.restore(tensors)
-
-
-def to_host(x: Tensor) -> Tensor:
-    """A pinned copy in host memory; the tensor itself where it lies there already."""
-    if x.device.type == "cpu":
-        return x
-    host = torch.empty(x.shape, dtype=x.dtype, pin_memory=x.device.type == "cuda")
-    host.copy_(x)
-    return host
+    def _fetch(self) -> Fetch:
+        return self._boundary.up({name: t for name, t in self._host.items() if name != STAYS}, self._device)
 
 
-_streams: dict[torch.device, torch.cuda.Stream] = {}
+@dataclass(frozen=True)
+class Fetch:
+    """Tensors on their way to the device; usable after ``wait``."""
+
+    tensors: dict[str, Tensor]
+    wait: Callable[[], None] = lambda: None
 
 
-def side_stream(device: torch.device) -> torch.cuda.Stream:
-    """One copying stream a device, for the life of the process."""
-    if device not in _streams:
-        _streams[device] = torch.cuda.Stream(device)
-    return _streams[device]
+class Boundary(ABC):
+    """Between a device and the host. ``ahead``: copying up goes on beside the device's own work, so it pays to start early."""
+
+    ahead: bool = False
+
+    @abstractmethod
+    def down(self, tensor: Tensor) -> Tensor:
+        """A copy in host memory; the tensor itself where it lies there already."""
+
+    @abstractmethod
+    def up(self, tensors: Mapping[str, Tensor], device: torch.device) -> Fetch:
+        """Start copying to the device."""
+
+
+class Plain(Boundary):
+    """Copies when asked. On a CPU neither direction copies anything."""
+
+    def down(self, tensor: Tensor) -> Tensor:
+        return tensor.cpu()
+
+    def up(self, tensors: Mapping[str, Tensor], device: torch.device) -> Fetch:
+        return Fetch({name: t.to(device) for name, t in tensors.items()})
+
+
+class Pinned(Boundary):
+    """CUDA: pinned host memory, and a copying stream beside the computing one."""
+
+    ahead = True
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def down(self, tensor: Tensor) -> Tensor:
+        if tensor.device.type == "cpu":
+            return tensor
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        return host.copy_(tensor)
+
+    def up(self, tensors: Mapping[str, Tensor], device: torch.device) -> Fetch:
+        computing = torch.cuda.current_stream(device)
+        with torch.cuda.stream(self._stream):
+            found = {name: t.to(device, non_blocking=True) for name, t in tensors.items()}
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            arrived.record(self._stream)
+
+        def wait() -> None:
+            arrived.wait(computing)
+            for t in found.values():
+                t.record_stream(computing)  # its memory is the other stream's: not to be reused while this one reads
+
+        return Fetch(found, wait)
+
+
+_boundaries: dict[torch.device, Boundary] = {}
+
+
+def boundary_of(device: torch.device) -> Boundary:
+    """The boundary of a device, one for the life of the process: streams are few and costly to make."""
+    if device not in _boundaries:
+        _boundaries[device] = Pinned(device) if device.type == "cuda" else Plain()
+    return _boundaries[device]
