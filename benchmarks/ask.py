@@ -23,10 +23,10 @@ from itertools import chain, zip_longest
 
 from _report import table
 from _rows import Rows, normalised, shared_data, shown, write
-from baywindow.documents.memory import InMemory
 
 from baywindow.context.ask import ask
 from baywindow.documents.base import Document
+from baywindow.documents.memory import InMemory
 from baywindow.errors import BayError
 from baywindow.home import cache_dir
 from baywindow.models import select
