@@ -57,6 +57,20 @@ def test_a_weak_model_is_labelled_and_the_best_passages_come_first(bay, folder, 
     assert said.index("Answer (small base model)") < said.index("Ida did. [1]")
 
 
+def test_the_best_passages_of_a_weak_model_are_shown_before_it_has_written_anything(capsys):
+    from baywindow.documents.base import Passage
+    from baywindow.trace import Event
+
+    teller = ask.Teller(output.Progress(), "small base model", quiet=False)
+    found = tuple(Passage(text=f"text {n}", source="a", start=n, end=n + 6, line=n) for n in range(1, 6))
+    teller(Event(kind="passages", passages=found))
+    teller(Event(kind="passages", passages=found[::-1]))  # a later stage's choice does not show them again
+    assert capsys.readouterr().out == "Best passages\n  a:1\n    text 1\n  a:2\n    text 2\n  a:3\n    text 3\n\n"
+    teller = ask.Teller(output.Progress(), "small base model", quiet=True)
+    teller(Event(kind="passages", passages=found))
+    assert capsys.readouterr().out == ""
+
+
 def test_what_leaves_the_machine_is_said_before_it_is_sent(bay, folder, answers, monkeypatch):
     model = answers("Ida did. [1]", remote="https://models.example/v1")
     order = []

@@ -14,6 +14,7 @@ from baywindow.cli import flags, opening, output
 
 if TYPE_CHECKING:
     from baywindow.budget import Usage
+    from baywindow.documents.base import Passage
     from baywindow.trace import Answer, Citation, Event
 
 PASSAGES_FIRST = 3  # shown before the answer of a model that is known to be weak
@@ -66,26 +67,27 @@ class Teller:
 
     def __init__(self, progress: output.Progress, label: str, *, quiet: bool) -> None:
         self._progress = progress
-        self._label = label
-        self._quiet = quiet
+        self._label = "" if quiet else label
         self._live = output.at_terminal() and not quiet
-        self._headed = quiet  # whether passages and label stand there already
+        self._showed_passages = False
         self._streamed = ""
-        self._passages: tuple[object, ...] = ()
 
     def __call__(self, event: Event) -> None:
-        if event.kind == "progress":
+        if event.kind == "progress" and not self._streamed:  # its changing line would run into the answer's
             self._progress(event.text)
-        elif event.kind == "passages":
-            self._passages = event.passages
+        elif event.kind == "passages" and self._label and not self._showed_passages:
+            self._progress.clear()
+            self._showed_passages = True
+            show_best(event.passages[:PASSAGES_FIRST])
         elif event.kind == "token" and self._live:
-            self._head()
+            if not self._streamed:
+                self._head()
             self._streamed += event.text
             output.stream(event.text)
 
     def finish(self, answer: Answer) -> None:
-        self._head()
         if not self._streamed:
+            self._head()
             output.say(answer.text)
         else:
             output.stream("\n")
@@ -98,20 +100,18 @@ class Teller:
         output.remark(cost(answer.usage, answer.trace.model))
 
     def _head(self) -> None:
-        """For a weak model: what was found, before what the model makes of it."""
-        if self._headed:
-            return
-        self._headed = True
         self._progress.clear()
-        if not self._label:
-            return
-        if self._passages:
-            output.say("Best passages", style="bold")
-            for passage in self._passages[:PASSAGES_FIRST]:
-                output.say(f"  {passage.place}", style="cyan")  # type: ignore[attr-defined]
-                output.say(f"    {output.shorten(passage.text, QUOTE_WIDTH)}")  # type: ignore[attr-defined]
-            output.say()
-        output.say(f"Answer ({self._label})", style="bold")
+        if self._label:
+            output.say(f"Answer ({self._label})", style="bold")
+
+
+def show_best(passages: tuple[Passage, ...]) -> None:
+    """What was found, at once: a weak model's answer is worth less than the passages, and takes its time."""
+    output.say("Best passages", style="bold")
+    for passage in passages:
+        output.say(f"  {passage.place}", style="cyan")
+        output.say(f"    {output.shorten(passage.text, QUOTE_WIDTH)}")
+    output.say()
 
 
 def show_sources(citations: tuple[Citation, ...]) -> None:
@@ -130,7 +130,7 @@ def cost(usage: Usage, model: str) -> str:
     """What the answer cost, in one line."""
     about = "about " if usage.estimated else ""
     parts = [
-        f"{usage.calls} call{'' if usage.calls == 1 else 's'} of {model}",
+        f"{output.counted(usage.calls, 'call')} of {model}",
         f"{about}{usage.prompt_tokens:,} tokens read, {usage.generated_tokens:,} written",
         f"{usage.seconds:.1f} s",
     ]

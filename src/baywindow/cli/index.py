@@ -53,7 +53,7 @@ def _opened(settings: Settings, embedder: Embedder | None = None, tell: output.P
 
 def _remove(path: str, settings: Settings) -> None:
     count = _opened(settings).remove(path)
-    output.say(f"forgot {count} {'file' if count == 1 else 'files'} of {path}")
+    output.say(f"forgot {output.counted(count, 'file')} of {path}")
 
 
 def _update(paths: list[str], settings: Settings, rebuild: bool) -> None:
@@ -82,7 +82,7 @@ def show_info(info: IndexInfo) -> None:
         output.say(f"nothing is indexed yet; an index would be made in {info.uri}")
         return
     size = "" if info.size_bytes is None else f", {output.size(info.size_bytes)}"
-    heading = f"{info.uri}: {info.files:,} files, {info.chunks:,} chunks{size}"
+    heading = f"{info.uri}: {output.counted(info.files, 'file')}, {output.counted(info.chunks, 'chunk')}{size}"
     if info.embedder:
         heading += f", vectors by {info.embedder}"
     if info.recall_at_10:
