@@ -3,7 +3,7 @@
     python tools/docs.py            write them
     python tools/docs.py --check    exit 1 and name those that differ (a stage of `make test`)
 
-Generated are: the table of techniques (from their cards), the command line reference (from the commands' own help), the table of
+Generated are: the table of techniques (from their cards), the command line reference (from the commands' own flags), the table of
 settings (from their fields), the JSON schema of an answer (from its classes), and the pages of measurements (copies of what the
 benchmarks wrote to benchmarks/results). Nothing here imports torch.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,9 +97,9 @@ def one_technique(card: Card) -> Iterator[str]:
 
 
 def paper(card: Card) -> str:
-    if card.paper.startswith("arXiv:"):
-        return f"[{card.paper}](https://arxiv.org/abs/{card.paper.removeprefix('arXiv:')}), {card.year}"
-    return f"{cell(card.paper)}, {card.year}" if card.paper else ""
+    """The paper with every arXiv number linked, and its year."""
+    linked = re.sub(r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", cell(card.paper))
+    return f"{linked}, {card.year}" if card.paper else ""
 
 
 def cell(text: str) -> str:
@@ -110,15 +111,27 @@ def sentence(text: str) -> str:
 
 
 def commands() -> str:
-    """Each command with its own help, as `bay COMMAND --help` prints it at a width of 100."""
+    """Each command with its arguments and flags: from what they declare, so that no release of Typer changes the page."""
     from baywindow.cli.main import app
 
     group: Any = typer.main.get_command(app)
-    lines = ["# Commands", "", "What `bay COMMAND --help` prints.", ""]
+    lines = ["# Commands", "", "All commands with their arguments and flags, as `bay COMMAND --help` tells them. Errors come with a [hint](../errors.md).", ""]
+    lines += ["`bay --debug COMMAND …` shows the traceback of an error.", ""]
     for name, command in sorted(group.commands.items()):
-        context = command.context_class(command, info_name=f"bay {name}", max_content_width=100, terminal_width=100)
-        lines += [f"## bay {name}", "", "```text", command.get_help(context).rstrip(), "```", ""]
+        flags = [p for p in command.params if p.param_type_name == "option"]
+        arguments = [p for p in command.params if p.param_type_name == "argument"]
+        usage = " ".join([f"bay {name}", *map(placeholder, arguments), *(["[FLAGS]"] if flags else [])])
+        lines += [f"## bay {name}", "", command.help, "", "```text", usage, "```", ""]
+        lines += ["| | |", "|---|---|"] if command.params else []
+        lines += [f"| `{placeholder(a)}` | {cell(a.help or '')} |" for a in arguments]
+        lines += [f"| {', '.join(f'`{o}`' for o in reversed(f.opts))} | {cell(f.help or '')} |" for f in flags]
+        lines += [""]
     return GENERATED + "\n".join(lines)
+
+
+def placeholder(argument: Any) -> str:
+    name = (argument.metavar or argument.name).strip("[]").upper() + ("…" if argument.nargs == -1 else "")
+    return name if argument.required else f"[{name}]"
 
 
 def settings() -> str:
