@@ -90,12 +90,41 @@ WAYS: list[Callable[[Any, Any], Any]] = [
 def test_the_seam_equals_the_stock_model(tiny: Callable[..., Any], name: str, dtype: str) -> None:
     model = tiny(name, dtype)
     stock = {way.__name__: way(model, transformers_cache(model)) for way in WAYS}
-    with attach(model, "stock") as w:
+    with attach(model, "stock", fold_gqa=False) as w:
         ours = {way.__name__: way(model, w.cache()) for way in WAYS}
     worst = {way: float((ours[way].float() - stock[way].float()).abs().max()) for way in stock}
     # Bit-equal, except where a mask's memory layout makes the same kernel sum in another order.
     assert worst == {way: pytest.approx(0.0, abs=1e-6) for way in stock}
     assert {w: x.argmax(-1).tolist() for w, x in ours.items()} == {w: x.argmax(-1).tolist() for w, x in stock.items()}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["llama", "gemma3", "cohere2", "qwen2"])
+def test_folded_decoding_equals_stock_up_to_rounding(tiny: Callable[..., Any], name: str) -> None:
+    model = tiny(name)
+    expected = [way(model, transformers_cache(model)) for way in (step_by_step, padded_chunked, generate, generate_padded)]
+    with attach(model, "stock", fold_gqa=True) as w:
+        assert w.fold_gqa
+        got = [way(model, w.cache()) for way in (step_by_step, padded_chunked, generate, generate_padded)]
+    for ours, stock in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, stock, atol=2e-5, rtol=1e-5)
+
+
+def test_folding_is_left_out_where_the_self_test_does_not_allow_it(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from baywindow.errors import CapabilityError
+    from baywindow.window.engine import layer
+
+    monkeypatch.setattr(layer, "folded", lambda q, keys, values, mask, scaling: torch.zeros(q.shape[0], 1, q.shape[1], values.shape[-1]))
+    with attach(tiny("llama")) as w:
+        assert not w.fold_gqa
+    with pytest.raises(CapabilityError, match="with a cache differ"):
+        attach(tiny("llama"), fold_gqa=True)
+    assert not attach_eager(tiny).fold_gqa
+
+
+def attach_eager(tiny: Callable[..., Any]) -> Any:
+    with attach(tiny("gemma2")) as w:
+        return w
 
 
 def transformers_cache(model: Any) -> Any:

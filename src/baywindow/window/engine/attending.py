@@ -1,8 +1,8 @@
 """One layer's attention of one forward: who meets whom, at which angles, and the kernels that compute it.
 
-Three kernels give the same answer. The model's own (SDPA or eager) runs whenever one rotation and one mask say it all; a row-blocked
-eager kernel runs several branches through one softmax, and is also what policies read attention weights from. The eager one is
-the specification of the other.
+Three kernels give the same answer. The model's own (SDPA or eager) runs whenever one rotation and one mask say it all; `folded` does
+its work for a single token without repeating keys; a row-blocked eager kernel runs several branches through one softmax, and is
+also what policies read attention weights from. The eager one is the specification of the others.
 """
 
 from __future__ import annotations
@@ -110,6 +110,18 @@ class Attending:
     def _cap(self, logits: Tensor) -> Tensor:
         cap = self.layer.softcap
         return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+def folded(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+    """One query token: the query heads [B, Hq, 1, D] that share a key/value head attend as rows of it, so no kernel repeats or re-reads
+    keys [B, H, L, D]. ``mask`` [B or 1, 1 or Hq, 1, L] or None. Gives [B, 1, Hq, Dv]."""
+    B, Hq, _, D = q.shape
+    H = keys.shape[1]
+    rows = q.reshape(B, H, Hq // H, D)
+    if mask is not None and mask.shape[1] == Hq:
+        mask = mask.reshape(mask.shape[0], H, Hq // H, -1)
+    out = torch.nn.functional.scaled_dot_product_attention(rows, keys, values, attn_mask=mask, scale=scaling)
+    return out.reshape(B, 1, Hq, values.shape[-1])
 
 
 def pair_positions(q_pos: Tensor, k_pos: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from baywindow.window.base import LayerInfo
 from baywindow.window.block import Block
 from baywindow.window.caches.base import Moment, Phase, Seen
-from baywindow.window.engine.attending import Attending, by_query_head, pair_positions
+from baywindow.window.engine.attending import Attending, by_query_head, folded, pair_positions
 from baywindow.window.engine.masks import MaskSpec, additive
 from baywindow.window.engine.store import Store
 from baywindow.window.positions.base import Asked, Branch
@@ -178,8 +178,14 @@ class LayerRun:
             q, keys = scaled(attending.turned_q(branch, 0, n), branch), attending.turned_k(branch)
             if keys.shape[1] != values.shape[1]:
                 return attending.run()
+        if n == 1 and self._foldable(q, keys):
+            return folded(q, keys, values, self._mask(attending, n), self.layer.scaling)
         kernel = self.runtime.stock_attention(self.module)
         return kernel(self.module, q, keys, values, self._mask(attending, n), **self.kwargs)[0]
+
+    def _foldable(self, q: Tensor, keys: Tensor) -> bool:
+        plain = self.layer.softcap is None and self.kwargs.get("s_aux") is None and self.kwargs.get("position_bias") is None
+        return self.runtime.fold_gqa and plain and q.shape[1] > keys.shape[1]
 
     # -- policies -----------------------------------------------------------------------------------------------------------
 

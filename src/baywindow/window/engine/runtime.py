@@ -39,7 +39,7 @@ _numbers = itertools.count(1)
 class Runtime:
     """A model with the seam in it. A context manager; `detach` may also be called by hand, any number of times."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, tokenizer: Any = None) -> None:
+    def __init__(self, model: nn.Module, recipe: Recipe, tokenizer: Any = None, fold_gqa: bool | None = None) -> None:
         self.model = model
         self.recipe = recipe
         self.tokenizer = tokenizer
@@ -50,6 +50,8 @@ class Runtime:
         self.forward = Forward()
         self._was = self.found.config._attn_implementation
         self.base = self._was if self._was in ("sdpa", "eager") else "sdpa"
+        self.fold_gqa = self.base == "sdpa" and fold_gqa is not False
+        self.fold_must_hold = fold_gqa is True
         self._hooks: list[Any] = []
         self._sighting: dict[int, probe.Sighting] | None = None
         self._last: WindowCache | None = None
@@ -70,6 +72,10 @@ class Runtime:
     def prefill(self, ids: Tensor, cache: WindowCache | None = None, **options: Any) -> WindowCache:
         """Feed a long context [B, n] in chunks and compress it; see `driver.prefill` for the options."""
         return driver.prefill(self, cache or self.cache(), ids, **options)
+
+    def reach(self) -> int:
+        """The longest sequence in tokens that the recipe lets this model read; 0 if no part extends it."""
+        return max((part.reach(self.info.trained_tokens) for part in self.parts.all), default=0)
 
     def report(self, cache: WindowCache | None = None) -> Report:
         """Tokens seen, kept per layer and head, bytes and seconds of ``cache`` (default: the last one made)."""
@@ -222,11 +228,14 @@ class Runtime:
         return self.turners[layer.rope_key] if layer.has_rope else None
 
 
-def attach(model: nn.Module, recipe: str | Recipe = "stock", tokenizer: Any = None) -> Runtime:
+def attach(model: nn.Module, recipe: str | Recipe = "stock", *, tokenizer: Any = None, fold_gqa: bool | None = None) -> Runtime:
     """Put the inside part of ``recipe`` into a transformers model; use as ``with attach(model, "snapkv(budget_tokens=1024)") as w:``.
 
-    ``tokenizer`` is for techniques that put words of their own before the model (a request to repeat the context); their cards say what
-    they do without it. Raises RecipeError for a recipe that does not fit together, CapabilityError (with the reason) for a model that
-    cannot be used, including one that does not give the stock model's logits in the self-test.
+    ``tokenizer`` is for the few techniques that say something to the model themselves (kvzip's instruction to repeat). ``fold_gqa``
+    lets the query heads of one key/value head attend as rows of one head when a single token is decoded: faster, equal up to
+    rounding. None: where the self-test allows it; False: never, so that decoding is bit-equal to stock; True: or refuse.
+
+    Raises RecipeError for a recipe that does not fit together, CapabilityError (with the reason) for a model that cannot be used,
+    including one that does not give the stock model's logits in the self-test.
     """
-    return Runtime(model, recipes.parse(recipe), tokenizer).attach()
+    return Runtime(model, recipes.parse(recipe), tokenizer, fold_gqa).attach()
