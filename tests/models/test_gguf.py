@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import shutil
 
@@ -13,6 +14,7 @@ pytest.importorskip("gguf")
 
 import gguf as gguf_library
 import torch
+from transformers import AutoTokenizer
 
 from baywindow.errors import ModelError
 from baywindow.models import gguf
@@ -47,7 +49,7 @@ def gguf_name(name: str) -> str:
 @pytest.fixture(scope="session")
 def written(tmp_path_factory, tiny):
     """A tiny chat model as a .gguf in float32, and the folder it was written from."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     folder = tiny(chat=True, seed=6)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
@@ -113,6 +115,16 @@ def test_converted_once_and_found_again_under_another_name(source, tmp_path, mon
     assert gguf.converted(shutil.move(source, tmp_path / "renamed.gguf")) == folder
     assert len(said) == 3
     assert [(place, manifest["name"]) for place, manifest in gguf.all_converted()] == [(folder, "tiny model")]
+
+
+def test_the_quick_tokenizer_is_used_only_where_it_is_the_same(source):
+    folder = gguf.converted(source)
+    assert gguf.read_manifest(folder)["plain_tokenizer"] is True
+    assert gguf.plain_tokenizer(folder).chat_template == AutoTokenizer.from_pretrained(folder).chat_template
+    file = folder / "tokenizer.json"
+    rules = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"pre_tokenizer": rules}))
+    assert gguf.is_plain(folder) is False  # AutoTokenizer brings Qwen's own rules, the file now says others
 
 
 def test_a_folder_of_an_older_format_is_made_anew(source):

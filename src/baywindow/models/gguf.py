@@ -4,7 +4,8 @@ Transformers can read a GGUF directly, but unpacks it anew at every start (a min
 by the SHA-256 of the file, so a renamed file is found again and a changed one converted anew. It is made in a temporary folder beside
 its place and moved there whole: an interrupted conversion leaves nothing that could be loaded.
 
-Manifest (``manifest.json``): format, source, sha256, source_bytes, name, architecture, dtype, libraries.
+Manifest (``manifest.json``): format, source, sha256, source_bytes, name, architecture, dtype, libraries,
+plain_tokenizer (see `is_plain`).
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def _convert_into(source: Path, target: Path, say: Progress) -> None:
     try:
         architecture = _write_model(source, temporary, say)
         _write_tokenizer(source, temporary, say)
-        write_json(temporary / MANIFEST, _manifest(source, architecture))
+        write_json(temporary / MANIFEST, _manifest(source, architecture) | {"plain_tokenizer": is_plain(temporary)})
         if target.exists():  # a folder of an older format
             shutil.rmtree(target)
         os.replace(temporary, target)
@@ -147,6 +148,39 @@ def _write_tokenizer(source: Path, folder: Path, say: Progress) -> None:
     with quietly():
         tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name, local_files_only=True)
     tokenizer.save_pretrained(folder)
+
+
+def plain_tokenizer(folder: Path) -> Any:
+    """The saved tokenizer as it stands in its file. AutoTokenizer builds it anew from its parts, which takes twice as long."""
+    from transformers import PreTrainedTokenizerFast
+
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    names = {key: value for key, value in config.items() if key.endswith("_token")}
+    template = folder / "chat_template.jinja"
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"),
+        chat_template=template.read_text(encoding="utf-8") if template.is_file() else config.get("chat_template"),
+        clean_up_tokenization_spaces=False,
+        **names,
+    )
+
+
+def is_plain(folder: Path) -> bool:
+    """Whether `plain_tokenizer` is the tokenizer that AutoTokenizer makes, on a sample of scripts, blanks and control tokens."""
+    from transformers import AutoTokenizer
+
+    with quietly():
+        auto = AutoTokenizer.from_pretrained(str(folder), clean_up_tokenization_spaces=False, local_files_only=True)
+    plain = plain_tokenizer(folder)
+    controls = [token.content for token in auto.added_tokens_decoder.values() if token.special][:50]
+    sample = "The capital of France\n\n\t def f(x):  return x\n日本語 🙂 Ünï " + " ".join(controls)
+    same_ids = all(auto(sample, **how).input_ids == plain(sample, **how).input_ids for how in ({}, {"split_special_tokens": True}))
+    ids = auto(sample).input_ids
+    return (
+        same_ids
+        and auto.decode(ids, skip_special_tokens=True) == plain.decode(ids, skip_special_tokens=True)
+        and (auto.chat_template, auto.eos_token_id, auto.pad_token_id) == (plain.chat_template, plain.eos_token_id, plain.pad_token_id)
+    )
 
 
 def _manifest(source: Path, architecture: str) -> dict[str, object]:

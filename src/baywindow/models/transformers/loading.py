@@ -32,7 +32,10 @@ def load(where: str, device: str, dtype: str, progress: gguf.Progress | None) ->
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": folder is not None}
     try:
         with quietly():
-            tokenizer = AutoTokenizer.from_pretrained(source, clean_up_tokenization_spaces=False, **options)
+            if folder is not None and (gguf.read_manifest(folder) or {}).get("plain_tokenizer"):
+                tokenizer = gguf.plain_tokenizer(folder)
+            else:
+                tokenizer = AutoTokenizer.from_pretrained(source, clean_up_tokenization_spaces=False, **options)
             model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype_of(dtype, place), use_safetensors=True, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise not_loaded(where, error) from error

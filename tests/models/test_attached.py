@@ -1,0 +1,87 @@
+"""A local model with a recipe's inside half in place: the way from `bay ask --recipe "snapkv | …"` to the window engine."""
+
+from __future__ import annotations
+
+import pytest
+
+from baywindow.errors import CapabilityError, ContextLengthError
+from baywindow.models.base import Message, Sampling
+from baywindow.recipe import parse
+
+LONG = [Message("user", "the band and the hand " * 6)]
+
+
+@pytest.fixture
+def random_model(load):
+    return load(chat=True)
+
+
+def inside(line: str):
+    return parse(line).inside
+
+
+def said(model, prompt=LONG, new_tokens=12) -> str:
+    return model.generate(prompt, Sampling(max_new_tokens=new_tokens)).completion.text
+
+
+def test_at_full_budget_the_view_says_what_the_model_says(random_model):
+    plain = said(random_model)
+    with random_model.attached(inside("snapkv(budget_tokens=4096)")) as view:
+        assert said(view) == plain
+        assert view.name.endswith("+snapkv(budget_tokens=4096)")
+    assert said(random_model) == plain
+
+
+def test_a_small_budget_is_kept_and_said(random_model):
+    with random_model.attached(inside("snapkv(budget_tokens=40, window_tokens=8)")) as view:
+        said(view)
+        remark = view.remark()
+    assert "snapkv" in remark
+    seen = random_model.count_tokens(LONG) + 11  # the last new token is never fed
+    assert f"of {seen} tokens a head" in remark
+    kept = int(remark.split("kept ")[1].split(" ")[0])
+    assert 40 <= kept <= 40 + 11
+    assert random_model.remark() == ""
+
+
+def test_the_prompt_is_compressed_once_and_whole_however_it_is_fed(random_model, monkeypatch):
+    found = []
+    for size in (16, 31, 4096):
+        monkeypatch.setattr("baywindow.models.transformers.loop.CHUNK_TOKENS", {"cpu": size})
+        with random_model.attached(inside("snapkv(budget_tokens=40, window_tokens=8)")) as view:
+            found.append(said(view))
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_position_scheme_lengthens_the_window_and_the_model_is_as_before_afterwards(random_model):
+    window = random_model.context_length
+    beyond = [Message("user", "the band and the hand " * 40)]
+    with pytest.raises(ContextLengthError):
+        said(random_model, beyond)
+    with random_model.attached(inside("self_extend(group_tokens=8)")) as view:
+        # (L - W) G + W with the default W = L / 4
+        assert view.context_length == (window - window // 4) * 8 + window // 4
+        assert len(said(view, beyond)) > 0
+    assert random_model.context_length == window
+    with pytest.raises(ContextLengthError):
+        said(random_model, beyond)
+
+
+def test_batches_give_each_row_what_it_gets_alone(random_model):
+    prompts = [LONG, [Message("user", "a hand and the band " * 3)], [Message("user", "the")]]
+    with random_model.attached(inside("snapkv(budget_tokens=24, window_tokens=8)")) as view:
+        together = [c.text for c in view.generate_many(prompts, Sampling(max_new_tokens=8))]
+        alone = [said(view, p, 8) for p in prompts]
+    assert together == alone
+
+
+def test_the_model_is_put_back_after_an_error(random_model):
+    plain = said(random_model)
+    with pytest.raises(RuntimeError, match="on purpose"), random_model.attached(inside("snapkv")):
+        raise RuntimeError("on purpose")
+    assert said(random_model) == plain
+
+
+def test_a_model_that_is_not_open_refuses(scripted):
+    with pytest.raises(CapabilityError, match="snapkv works inside a model"):
+        scripted([]).attached(inside("snapkv"))
