@@ -1,117 +1,77 @@
-"""What every benchmark here shares: the data, the machine, intervals, and the two files a result is written to."""
+"""Results that survive a stop: each part is kept as it is finished, and the tables are made from what is there."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
-import re
-import string
+import sys
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("baywindow", "lancedb", "torch", "transformers", "sentence-transformers", "bm25s")
+RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def shared_data() -> Path:
-    """The folder with the real data sets; BAY_SHARED names it, else ``../shared`` beside the checkout. Exits with a line if absent."""
-    root = Path(os.environ.get("BAY_SHARED") or Path(__file__).resolve().parents[2] / "shared")
-    if not (root / "data").is_dir():
-        raise SystemExit(f"no data in {root / 'data'}: set BAY_SHARED to the folder that holds data/locomo and data/leval")
-    return root / "data"
+class Parts:
+    """Parts of one benchmark by name, in ``results/NAME.json``; a part that is there is not run again unless ``fresh``."""
+
+    def __init__(self, name: str, *, only: Sequence[str] = (), fresh: bool = False) -> None:
+        self.path = RESULTS / f"{name}.json"
+        self.table: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
+        self._only = only
+        self._fresh = fresh
+
+    def run(self, name: str, part: Callable[[], Any]) -> None:
+        if (self._only and name not in self._only) or (name in self.table and not self._fresh):
+            return
+        print(f"… {name}", flush=True)
+        self.table[name] = {"result": part(), "machine": machine()}
+        self.path.parent.mkdir(exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(self.table, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, self.path)
+
+    def get(self, name: str) -> Any | None:
+        return self.table[name]["result"] if name in self.table else None
 
 
-def machine() -> str:
-    """One line: processor, cores, memory, Python."""
-    model = platform.processor() or platform.machine()
+def machine() -> dict[str, Any]:
+    """What a figure depends on; ``load`` tells whether others were working on the machine."""
+    packages = ("lancedb", "bm25s", "semantic-text-splitter", "pypdfium2", "sentence-transformers", "torch", "numpy")
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "load": [round(x, 1) for x in os.getloadavg()],
+        "versions": {name: metadata.version(name) for name in packages},
+    }
+
+
+def _cpu() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-        memory = int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text()).group(1)) / 2**20  # type: ignore[union-attr]
-        size = f", {memory:.0f} GiB"
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        size = ""
-    return f"{model}, {os.cpu_count()} cores (shared){size}, {platform.system()}, Python {platform.python_version()}"
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+def interval(values: Sequence[float], *, seed: int = 0, rounds: int = 2000) -> tuple[float, float, float]:
+    """Mean with a 95 % bootstrap interval."""
+    array = np.asarray(values, dtype=float)
+    draws = np.random.default_rng(seed).integers(0, len(array), (rounds, len(array)))
+    low, high = np.percentile(array[draws].mean(axis=1), [2.5, 97.5])
+    return float(array.mean()), float(low), float(high)
 
 
-def interval(values: Sequence[float], draws: int = 2000, seed: int = 0) -> tuple[float, float, float]:
-    """Mean with its 95 % percentile-bootstrap interval: (mean, low, high); NaNs for no values."""
-    data = np.asarray(values, dtype=float)
-    if data.size == 0:
-        return (float("nan"),) * 3
-    rng = np.random.default_rng(seed)
-    means = data[rng.integers(0, data.size, (draws, data.size))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(data.mean()), float(low), float(high)
-
-
-def shown(values: Sequence[float]) -> str:
-    """``0.61 [0.52, 0.70] (n=109)``."""
-    mean, low, high = interval(values)
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}] (n={len(values)})" if len(values) else "–"
-
-
-def normalised(text: str) -> str:
-    """Lower case, without punctuation, articles and repeated white space: the usual question-answering form."""
-    plain = "".join(" " if c in string.punctuation else c for c in text.lower())
-    return " ".join(w for w in plain.split() if w not in ("a", "an", "the"))
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join([*lines, *("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)])
 
 
-def write(name: str, title: str, body: str, data: dict[str, Any], command: str) -> None:
-    """Write ``results/NAME.md`` for people and ``results/NAME.json`` for programs."""
-    RESULTS.mkdir(exist_ok=True)
-    packages = ", ".join(f"{k} {v}" for k, v in versions().items())
-    text = f"# {title}\n\nPrinted by `{command}`. Machine: {machine()}. Versions: {packages}.\n\n{body}\n"
-    (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
-    record = {"command": command, "machine": machine(), "versions": versions(), **data}
-    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
-    print(text)
-
-
-class Rows:
-    """An append-only file of results, one JSON object a line: a run that was stopped goes on where it ended."""
-
-    def __init__(self, path: Path, key: Callable[[dict[str, Any]], tuple[Any, ...]]) -> None:
-        self.path = path
-        self._key = key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows: list[dict[str, Any]] = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    self.rows.append(json.loads(line))
-                except json.JSONDecodeError:
-                    continue  # the line that a kill cut short
-        self._have = {key(row) for row in self.rows}
-
-    def has(self, row: dict[str, Any]) -> bool:
-        return self._key(row) in self._have
-
-    def add(self, row: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        self.rows.append(row)
-        self._have.add(self._key(row))
+def progress(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
