@@ -71,6 +71,11 @@ def test_a_prompt_no_form_of_which_is_taken_is_an_error(tokenizer):
         Renderer(tokenizer).ids([Message("assistant", "a"), Message("user", "b")])
 
 
+def test_a_prompt_without_messages_is_an_error(tokenizer):
+    with pytest.raises(ModelError, match="no message"):
+        Renderer(tokenizer).ids([])
+
+
 def test_an_assistant_message_at_the_end_is_continued(tokenizer):
     ids = Renderer(tokenizer).ids([Message("user", "q"), Message("assistant", "The")])
     assert tokenizer.decode(ids) == "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\nThe"

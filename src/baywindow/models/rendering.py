@@ -81,8 +81,10 @@ class Renderer:
 
     def pieces(self, prompt: Prompt, *, reply: bool = True) -> list[Piece]:
         """Template and contents in order. An assistant message at the end is continued instead of opening a new turn."""
-        unlike: Sequence[Callable[[Prompt], Prompt]] = (lambda p: p, without_system, lambda p: merged(without_system(p)))
-        for change in unlike:
+        if not prompt:
+            raise ModelError("the prompt has no message", hint="give at least one user message")
+        forms: Sequence[Callable[[Prompt], Prompt]] = (lambda p: p, without_system, lambda p: merged(without_system(p)))
+        for change in forms:
             shaped = change(prompt)
             marks = [secrets.token_hex(12) for _ in shaped]
             try:
