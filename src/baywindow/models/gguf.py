@@ -151,7 +151,7 @@ def _write_tokenizer(source: Path, folder: Path, say: Progress) -> None:
 
 
 def plain_tokenizer(folder: Path) -> Any:
-    """The saved tokenizer as it stands in its file. AutoTokenizer builds it anew from its parts, which takes twice as long."""
+    """The saved tokenizer as it stands in its file. AutoTokenizer builds it anew from its parts, which takes longer."""
     from transformers import PreTrainedTokenizerFast
 
     config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
