@@ -13,7 +13,9 @@ from baywindow.window.block import Block
 from baywindow.window.caches.base import Moment
 
 
-def layer_of(*, index: int = 0, q_heads: int = 1, kv_heads: int = 1, dim: int = 2, scaling: float = 1.0, sliding: bool = False) -> LayerInfo:
+def layer_of(
+    *, index: int = 0, q_heads: int = 1, kv_heads: int = 1, dim: int = 2, scaling: float = 1.0, sliding: bool = False
+) -> LayerInfo:
     return LayerInfo(
         index=index, layer_type="sliding_attention" if sliding else "full_attention", sliding_window=8 if sliding else None, has_rope=True,
         q_heads=q_heads, kv_heads=kv_heads, head_dim=dim, value_dim=dim, rotary_dim=dim, scaling=scaling,
