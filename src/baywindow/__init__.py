@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from baywindow.recipe import Recipe
     from baywindow.recipe import parse as parse_recipe
     from baywindow.trace import Answer, Citation, Event, Region, Step, Trace
+    from baywindow.window import Prefilled, attach
 
 _HOMES = {
     "Answer": "trace",
@@ -30,6 +31,7 @@ _HOMES = {
     "Document": "documents.base",
     "Event": "trace",
     "Passage": "documents.base",
+    "Prefilled": "window",
     "Recipe": "recipe",
     "Region": "trace",
     "Settings": "config",
@@ -37,6 +39,7 @@ _HOMES = {
     "Trace": "trace",
     "Usage": "budget",
     "ask": "context.ask",
+    "attach": "window",
     "load_model": "models.select:load",
     "parse_recipe": "recipe:parse",
     "search": "context.ask",
@@ -50,6 +53,7 @@ __all__ = [
     "Document",
     "Event",
     "Passage",
+    "Prefilled",
     "Recipe",
     "Region",
     "Settings",
@@ -57,6 +61,7 @@ __all__ = [
     "Trace",
     "Usage",
     "ask",
+    "attach",
     "load_model",
     "parse_recipe",
     "search",

@@ -250,6 +250,7 @@ class Run:
                 tokens_out=sum(c.generated_tokens for c in done),
                 seconds=seconds,
                 regions=how.regions,
+                note=self.model.remark(),
             )
         )
 

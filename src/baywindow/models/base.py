@@ -152,6 +152,10 @@ class LanguageModel(ABC):
         """Attention weights or hidden states of some layers. Raises CapabilityError without ``weights``."""
         raise CapabilityError(f"{self.name} does not show its insides", hint="use a local open-weights model")
 
+    def remark(self) -> str:
+        """One line that a person should see on what the last generation did inside the model; empty if there is nothing to say."""
+        return ""
+
     def attached(self, parts: Sequence[Technique]) -> AbstractContextManager[LanguageModel]:
         """This model with a recipe's inside half in place, for as long as the context lasts. Needs ``weights``."""
         raise CapabilityError(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from baywindow.registry import Technique
 
+UNLIMITED_TOKENS = 2**31 - 1  # the reach of what works at any length
 State = dict[str, Tensor]  # per sequence and layer; every tensor [B, …]
 Arrays = Mapping[str, NDArray[np.float32]]
 
@@ -103,6 +104,10 @@ class InsideTechnique(Technique):
     @abstractmethod
     def cost(self, shape: Shape) -> Cost:
         """Closed form, no timing."""
+
+    def reach(self, trained_tokens: int) -> int:
+        """The longest sequence in tokens that a model trained on ``trained_tokens`` reads with this; 0: it extends nothing."""
+        return 0
 
     def check_model(self, info: ModelInfo) -> None:
         """Raise CapabilityError, naming the reason, if this cannot work on the model. The default accepts all."""

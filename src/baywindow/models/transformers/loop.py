@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 # Tokens of all rows in one forward: some seconds of work at most, so that a deadline is met to within that.
-CHUNK_TOKENS = {"cpu": 256, "mps": 1024, "cuda": 4096}
+CHUNK_TOKENS = {"cpu": 512, "mps": 1024, "cuda": 4096}
 
 
 class Choose(Protocol):
@@ -33,7 +33,8 @@ class Choose(Protocol):
 class Feed:
     """One generation: ``rows`` of prompt ids; ``alive`` is asked before every forward, and False ends the loop.
 
-    ``cache`` may already hold a context, the same for all rows; then ``rows`` are what follows it.
+    ``cache`` may already hold a context, the same for all rows; then ``rows`` are what follows it. ``phase`` is told before each piece
+    of the prompt whether ``more`` follow or it is the ``last``, and when the prompt is ``done``: some caches act on a whole prompt.
     """
 
     rows: Sequence[Sequence[int]]
@@ -41,6 +42,7 @@ class Feed:
     cache: Any
     alive: Callable[[], bool]
     pad: int = 0
+    phase: Callable[[Any, str], None] = lambda cache, phase: None
 
 
 def new_cache(model: Any) -> Any:
@@ -57,13 +59,14 @@ def step_tokens(model: Any, feed: Feed, lock: AbstractContextManager[Any]) -> It
     if past := int(feed.cache.get_seq_length()):
         mask = torch.cat([mask.new_ones(len(feed.rows), past), mask], dim=1)
     logits = None
-    size = max(16, CHUNK_TOKENS.get(model.device.type, 256) // len(feed.rows))
-    for start in range(0, ids.shape[1], size):
+    size = max(16, CHUNK_TOKENS.get(model.device.type, 512) // len(feed.rows))
+    for start, end in _pieces(ids.shape[1], size):
         if not feed.alive():
             return
-        end = min(start + size, ids.shape[1])
         with lock:
+            feed.phase(feed.cache, "last" if end == ids.shape[1] else "more")
             logits = forward(model, ids[:, start:end], mask[:, : past + end], feed.cache)
+    feed.phase(feed.cache, "done")
     while logits is not None and feed.alive():
         chosen = feed.choose(logits[:, -1].float())
         yield chosen
@@ -72,6 +75,14 @@ def step_tokens(model: Any, feed: Feed, lock: AbstractContextManager[Any]) -> It
         mask = torch.cat([mask, mask.new_ones(len(chosen), 1)], dim=1)
         with lock:
             logits = forward(model, torch.tensor(chosen, device=ids.device)[:, None], mask, feed.cache)
+
+
+def _pieces(length: int, size: int) -> list[tuple[int, int]]:
+    """Borders of pieces of ``size`` tokens. The last one never has a single token, which would look like a step of decoding."""
+    starts = list(range(0, length, size))
+    if len(starts) > 1 and length - starts[-1] == 1:
+        starts[-1] -= 1
+    return list(zip(starts, [*starts[1:], length], strict=True))
 
 
 @torch.inference_mode()

@@ -1,13 +1,14 @@
 """`TransformersModel`: a language model on this machine, through transformers.
 
-``model`` and ``tokenizer`` are public: the window engine works on them. ``new_cache`` makes the key-value cache of every generation;
-whoever puts a recipe inside the model replaces it for that time.
+``model`` and ``tokenizer`` are public: the window engine works on them. ``new_cache`` makes the key-value cache of every generation and
+``cache_phase`` tells it where the prompt ends; `attached` gives a view of the model in which both are the engine's.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from baywindow.errors import ContextLengthError, MissingExtraError, ModelError
@@ -16,9 +17,11 @@ from baywindow.models.clock import Clock
 from baywindow.models.gguf import Progress
 from baywindow.models.plain import plain_stops
 from baywindow.models.rendering import Renderer
+from baywindow.registry import Technique
 
 try:
     from baywindow.models.transformers import loading, loop, scoring
+    from baywindow.models.transformers.attached import attached
     from baywindow.models.transformers.batching import batches
     from baywindow.models.transformers.choosing import Chooser
     from baywindow.models.transformers.reply import Reply
@@ -55,6 +58,8 @@ class TransformersModel(LanguageModel):
         self._renderer = Renderer(self.tokenizer)
         self._lock = threading.RLock()
         self.new_cache: Callable[[], Any] = lambda: loop.new_cache(self.model)
+        self.seen_inside: Callable[[], str] = lambda: ""
+        self.cache_phase: Callable[[Any, str], None] = lambda cache, phase: None
         self.context_length = _window(self.model, self.name, context)
         self.label = "" if self._renderer.has_template else "base model"
         tools = {"tools"} if "tools" in str(self.tokenizer.chat_template or "") else set()
@@ -128,6 +133,12 @@ class TransformersModel(LanguageModel):
             found = scoring.insides(self.model, [*start, *ids], layers, want)
         return Inspection((*[(0, 0)] * len(start), *offsets), attention=found["attention"], hidden=found["hidden"])
 
+    def remark(self) -> str:
+        return self.seen_inside()
+
+    def attached(self, parts: Sequence[Technique]) -> AbstractContextManager[LanguageModel]:
+        return attached(self, parts)
+
     def close(self) -> None:
         self.model = None
 
@@ -170,7 +181,12 @@ class TransformersModel(LanguageModel):
     def _feed(self, rows: Sequence[Sequence[int]], sampling: Sampling, alive: Callable[[], bool]) -> loop.Feed:
         pad = self.tokenizer.pad_token_id
         return loop.Feed(
-            rows=rows, choose=Chooser(sampling, len(rows)), cache=self.new_cache(), alive=alive, pad=0 if pad is None else int(pad)
+            rows=rows,
+            choose=Chooser(sampling, len(rows)),
+            cache=self.new_cache(),
+            alive=alive,
+            pad=0 if pad is None else int(pad),
+            phase=self.cache_phase,
         )
 
     def _reply(self, prompt_tokens: int, sampling: Sampling, stops: Sequence[str]) -> Reply:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from baywindow.errors import ConfigError, RecipeError
 from baywindow.registry import Technique, technique
-from baywindow.window.base import Cost, Shape
+from baywindow.window.base import UNLIMITED_TOKENS, Cost, Shape
 from baywindow.window.patterns.base import Pattern
 from baywindow.window.positions.base import Asked, Branch, Position
 
@@ -60,6 +60,9 @@ class LMInfinite(Pattern):
 
     def visible(self, asked: Asked, q_pos: Tensor, k_pos: Tensor) -> Tensor:
         return (k_pos < self.global_tokens) | (q_pos - k_pos < self._local(asked))
+
+    def reach(self, trained_tokens: int) -> int:
+        return UNLIMITED_TOKENS
 
     def branches(self, asked: Asked) -> list[Branch]:
         local = self._local(asked)

@@ -38,7 +38,9 @@ def frequencies(base: float, count: int, like: Tensor) -> Tensor:
     return 1.0 / (base ** (torch.arange(count, dtype=torch.float32, device=like.device) / count))
 
 
-def from_transformers(kind: str, inv_freq: Tensor, trained_tokens: int, seq_len: int | None = None, **settings: Any) -> tuple[Tensor, float]:
+def from_transformers(
+    kind: str, inv_freq: Tensor, trained_tokens: int, seq_len: int | None = None, **settings: Any
+) -> tuple[Tensor, float]:
     """Frequencies and attention factor that transformers computes for ``rope_type=kind`` over the same base and dimension."""
     from transformers import LlamaConfig
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -75,7 +77,9 @@ def refuse_beyond_factor(name: str, asked: Asked, factor: float) -> None:
     refuse_beyond(name, asked.longest, round(factor * window), f"set factor={math.ceil(asked.longest / window)} or more")
 
 
-def everywhere(asked: Asked, inv_freq: Tensor, *, attention_scaling: float | None = None, query_scale: Tensor | None = None) -> list[Branch]:
+def everywhere(
+    asked: Asked, inv_freq: Tensor, *, attention_scaling: float | None = None, query_scale: Tensor | None = None
+) -> list[Branch]:
     """One branch at plain positions with other frequencies."""
     scaling = asked.attention_scaling if attention_scaling is None else attention_scaling
     return [Branch(q_at=asked.q_pos, k_at=asked.k_pos, inv_freq=inv_freq, attention_scaling=scaling, query_scale=query_scale)]

@@ -97,6 +97,9 @@ class DPE(Calibrated, Position):
             by_pair = torch.where(key_pairs(norms, self.key_share), by_pair, 1)
         return by_pair.to(asked.q_pos.device)
 
+    def reach(self, trained_tokens: int) -> int:
+        return round(self.factor * trained_tokens)
+
     def branches(self, asked: Asked) -> list[Branch]:
         window = self.window(asked.info.trained_tokens)
         near = Branch(q_at=asked.q_pos, k_at=asked.k_pos)

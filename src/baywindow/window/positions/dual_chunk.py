@@ -27,7 +27,7 @@ from torch import Tensor
 
 from baywindow.errors import ConfigError
 from baywindow.registry import technique
-from baywindow.window.base import Cost, Shape
+from baywindow.window.base import UNLIMITED_TOKENS, Cost, Shape
 from baywindow.window.positions._rope import check_at_least, keep_all_cost
 from baywindow.window.positions.base import Asked, Branch, Position
 
@@ -61,6 +61,9 @@ class DualChunk(Position):
                 "local_tokens", local, f"at most chunk_tokens={chunk}, and both together at most the trained window of {trained_tokens}"
             )
         return chunk, local
+
+    def reach(self, trained_tokens: int) -> int:
+        return UNLIMITED_TOKENS
 
     def branches(self, asked: Asked) -> list[Branch]:
         trained = asked.info.trained_tokens

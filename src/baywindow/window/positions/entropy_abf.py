@@ -48,6 +48,9 @@ class EntropyABF(Position):
         check_at_least("base", self.base, 2)
         check_at_least("unscaled_layers", self.unscaled_layers, 0)
 
+    def reach(self, trained_tokens: int) -> int:
+        return 4 * trained_tokens  # the paper's extension, 4,096 to 16,384
+
     def branches(self, asked: Asked) -> list[Branch]:
         own = base_of(asked.inv_freq)
         if own >= self.base:

@@ -55,6 +55,9 @@ class Giraffe(Position):
         check_at_least("power", self.power, 0)
         check_factor("factor", self.factor)
 
+    def reach(self, trained_tokens: int) -> int:
+        return round(self.factor * trained_tokens)
+
     def branches(self, asked: Asked) -> list[Branch]:
         period = self.truncate_tokens or asked.info.trained_tokens
         scaled = power_basis(asked.inv_freq / self.factor, self.power)

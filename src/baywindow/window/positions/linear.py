@@ -40,6 +40,9 @@ class Linear(Position):
     def __post_init__(self) -> None:
         check_factor("factor", self.factor)
 
+    def reach(self, trained_tokens: int) -> int:
+        return round(self.factor * trained_tokens)
+
     def branches(self, asked: Asked) -> list[Branch]:
         refuse_beyond_factor("linear", asked, self.factor)
         # Dividing frequencies is the same as dividing positions, and works on a RoPE that is scaled already.

@@ -49,6 +49,9 @@ class LongLLaDA(Position):
     def __post_init__(self) -> None:
         check_factor("factor", self.factor)
 
+    def reach(self, trained_tokens: int) -> int:
+        return round(self.factor * trained_tokens)
+
     def branches(self, asked: Asked) -> list[Branch]:
         refuse_beyond_factor("longllada", asked, self.factor)
         trained = asked.info.trained_tokens

@@ -101,10 +101,15 @@ class LongRoPE(Calibrated, Position):
         elif arrays is not None:
             values, start = arrays["factors"].astype(np.float64), int(arrays["start_tokens"][0])
         else:
-            raise CapabilityError("longrope has no factors for this model", hint=f"bay prepare 'longrope(factor={self.factor:g})' --model …")
+            raise CapabilityError(
+                "longrope has no factors for this model", hint=f"bay prepare 'longrope(factor={self.factor:g})' --model …"
+            )
         if len(values) != len(asked.inv_freq):
             raise CapabilityError(f"{len(values)} factors for {len(asked.inv_freq)} rotary pairs", hint="prepare them on this model")
         return torch.tensor(values, dtype=torch.float32, device=asked.inv_freq.device), start
+
+    def reach(self, trained_tokens: int) -> int:
+        return round(self.factor * trained_tokens)
 
     def branches(self, asked: Asked) -> list[Branch]:
         refuse_beyond_factor("longrope", asked, self.factor)
@@ -133,7 +138,9 @@ class LongRoPE(Calibrated, Position):
         length = round(self.factor * calibration.info.trained_tokens)
         whole = calibration.ids.shape[1] // length
         if not whole:
-            raise SourceError(f"the calibration text has {calibration.ids.shape[1]} tokens; one target length is {length}", hint="give more text")
+            raise SourceError(
+                f"the calibration text has {calibration.ids.shape[1]} tokens; one target length is {length}", hint="give more text"
+            )
         return [calibration.ids[:, i * length : (i + 1) * length] for i in range(min(whole, self.samples))]
 
 

@@ -42,6 +42,9 @@ class NTK(Position):
     def __post_init__(self) -> None:
         check_factor("factor", self.factor)
 
+    def reach(self, trained_tokens: int) -> int:
+        return round(self.factor * trained_tokens)
+
     def branches(self, asked: Asked) -> list[Branch]:
         refuse_beyond_factor("ntk", asked, self.factor)
         window = asked.info.trained_tokens

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from baywindow.errors import ConfigError
 from baywindow.registry import technique
-from baywindow.window.base import Cost, Shape
+from baywindow.window.base import UNLIMITED_TOKENS, Cost, Shape
 from baywindow.window.positions._rope import check_at_least, keep_all_cost, log_scale, refuse_beyond
 from baywindow.window.positions.base import Asked, Branch, Position
 
@@ -55,12 +55,18 @@ class ReRoPE(Position):
             raise ConfigError.bad_value("window_tokens", chosen, f"below the trained window of {trained_tokens} tokens")
         return chosen
 
+    def reach(self, trained_tokens: int) -> int:
+        if self.leak is None:
+            return UNLIMITED_TOKENS
+        window = self.window(trained_tokens)
+        return round((trained_tokens - window) * self.leak) + window
+
     def branches(self, asked: Asked) -> list[Branch]:
         trained = asked.info.trained_tokens
         window = self.window(trained)
         if self.leak is not None:
             needed = math.ceil((asked.longest - window) / (trained - window))
-            refuse_beyond("rerope", asked.longest, round((trained - window) * self.leak) + window, f"set leak={needed} or more, or None")
+            refuse_beyond("rerope", asked.longest, self.reach(trained), f"set leak={needed} or more, or None")
         scale = log_scale(asked.q_pos, trained) if self.log_scaled else None
         if asked.longest <= window:
             return [Branch(q_at=asked.q_pos, k_at=asked.k_pos, query_scale=scale)]

@@ -52,6 +52,9 @@ class DPRoPE(Position):
         check_factor("factor", self.factor)
         check_at_least("bins", self.bins, 2)
 
+    def reach(self, trained_tokens: int) -> int:
+        return round(self.factor * trained_tokens)
+
     def branches(self, asked: Asked) -> list[Branch]:
         refuse_beyond_factor("rotary_distribution", asked, self.factor)
         own = tuple(asked.inv_freq.tolist())

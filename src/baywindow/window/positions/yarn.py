@@ -51,6 +51,9 @@ class YaRN(Position):
         if not self.beta_fast > self.beta_slow > 0:
             raise ConfigError.bad_value("beta_fast", self.beta_fast, f"above beta_slow={self.beta_slow}, and both above 0")
 
+    def reach(self, trained_tokens: int) -> int:
+        return round(self.factor * trained_tokens)
+
     def branches(self, asked: Asked) -> list[Branch]:
         refuse_beyond_factor("yarn", asked, self.factor)
         inv_freq, attention = from_transformers(
