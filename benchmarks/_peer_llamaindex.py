@@ -29,8 +29,8 @@ BEST = 5
 class Stored(BaseEmbedding):
     """Vectors that were made before: by text, or (``table`` None) rows of a fixed matrix, when only the rest is timed."""
 
-    table: dict = {}
-    rows: list = []
+    table: dict = {}  # noqa: RUF012 - pydantic copies defaults
+    rows: list = []  # noqa: RUF012
 
     def _get_text_embedding(self, text: str) -> list[float]:
         if self.table:
