@@ -11,19 +11,19 @@ import pytest
 torch = pytest.importorskip("torch", reason="the extra `local` is not installed")
 transformers = pytest.importorskip("transformers", reason="the extra `local` is not installed")
 
-COMMON: dict[str, Any] = dict(
-    vocab_size=97,
-    hidden_size=64,
-    intermediate_size=64,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=64,
-    pad_token_id=0,
-    bos_token_id=1,
-    eos_token_id=None,
-    tie_word_embeddings=False,
-)
+COMMON: dict[str, Any] = {
+    "vocab_size": 97,
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": None,
+    "tie_word_embeddings": False,
+}
 ROPE = {
     "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "rope_theta": 10000.0},
     "dynamic": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0},
@@ -76,7 +76,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @functools.cache
 def tiny_model(name: str, dtype: str = "float32", seed: int = 0) -> Any:
-    """A random model in evaluation mode. Weights are large enough that attention is far from uniform and that what it reads decides the logits."""
+    """A random model in evaluation mode, with weights so large that attention is far from uniform and decides the logits."""
     family, extra = CONFIGS[name]
     config = getattr(transformers, f"{family}Config")(**{**COMMON, **extra})
     torch.manual_seed(seed)

@@ -32,9 +32,19 @@ def characters(extra: str = "", template: str | None = None) -> Any:
     )
 
 
-RECIPES = ["stock", "snapkv(budget_tokens=40, window_tokens=8)", "ada_kv + snapkv(budget_tokens=40, window_tokens=8)",
-           "kivi(bits=4, group_tokens=8, residual_tokens=8)", "random(budget_tokens=40) + kivi(bits=4, group_tokens=8, residual_tokens=8)",
-           "h2o(budget_tokens=40)", "streaming_llm(budget_tokens=40)", "snapkv(budget_tokens=40, window_tokens=8) + offload(group_tokens=16)"]  # fmt: skip
+PACKED = "kivi(bits=4, group_tokens=8, residual_tokens=8)"
+CHOSEN = "snapkv(budget_tokens=40, window_tokens=8)"
+RECIPES = [
+    "stock",
+    CHOSEN,
+    f"ada_kv + {CHOSEN}",
+    PACKED,
+    f"random(budget_tokens=40) + {PACKED}",
+    "h2o(budget_tokens=40)",
+    "streaming_llm(budget_tokens=40)",
+    f"{CHOSEN} + offload(group_tokens=16)",
+    f"self_extend(group_tokens=4, window_tokens=16) + {CHOSEN}",
+]
 
 
 def test_asking_twice_gives_the_same_and_leaves_the_context_alone(tiny: Callable[..., Any]) -> None:

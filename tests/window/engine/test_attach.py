@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 
+from baywindow import recipe
 from baywindow.errors import CapabilityError, ConfigError, RecipeError
 from baywindow.window import attach
 from baywindow.window.engine import selftest
@@ -53,9 +54,14 @@ def test_detach_puts_everything_back(tiny: Callable[..., Any], name: str) -> Non
 def test_detach_after_an_exception(tiny: Callable[..., Any]) -> None:
     model = tiny("llama")
     before, logits = snapshot(model), model(IDS).logits
-    with pytest.raises(ZeroDivisionError), attach(model) as w:
-        model(IDS, past_key_values=w.cache())
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with attach(model) as w:
+            model(IDS, past_key_values=w.cache())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert snapshot(model) == before
     assert torch.equal(model(IDS).logits, logits)
 
@@ -86,18 +92,32 @@ def test_models_that_do_not_fit_are_refused_with_the_reason() -> None:
             attach(model)
         return str(caught.value)
 
-    gpt2 = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2))
+    gpt2 = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2)
+    )
     assert "no rotary" in refused(gpt2)
-    t5 = transformers.T5ForConditionalGeneration(transformers.T5Config(vocab_size=97, d_model=32, d_ff=32, num_layers=1, num_heads=2, d_kv=16))
+    t5 = transformers.T5ForConditionalGeneration(
+        transformers.T5Config(vocab_size=97, d_model=32, d_ff=32, num_layers=1, num_heads=2, d_kv=16)
+    )
     assert "encoder-decoder" in refused(t5)
     bloom = transformers.BloomForCausalLM(transformers.BloomConfig(vocab_size=97, hidden_size=32, n_layer=1, n_head=2))
     assert "ALiBi" in refused(bloom)
     assert "not a transformers model" in refused(torch.nn.Linear(2, 2))
     mla = transformers.DeepseekV3ForCausalLM(
         transformers.DeepseekV3Config(
-            **{**SMALL, "num_key_value_heads": 4}, kv_lora_rank=16, q_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=8,
-            n_routed_experts=2, num_experts_per_tok=1, moe_intermediate_size=16, first_k_dense_replace=2, n_group=1, topk_group=1,
-        )  # fmt: skip
+            **{**SMALL, "num_key_value_heads": 4},
+            kv_lora_rank=16,
+            q_lora_rank=16,
+            qk_rope_head_dim=8,
+            qk_nope_head_dim=8,
+            v_head_dim=8,
+            n_routed_experts=2,
+            num_experts_per_tok=1,
+            moe_intermediate_size=16,
+            first_k_dense_replace=2,
+            n_group=1,
+            topk_group=1,
+        )
     )
     assert "multi-head latent attention" in refused(mla)
     llama4 = transformers.Llama4ForCausalLM(
@@ -211,8 +231,6 @@ def test_recipes_that_cannot_combine_are_refused_when_parsed() -> None:
         "kivi + kivi": "slot 'quantise'",
     }.items():
         with pytest.raises(RecipeError, match=reason):
-            from baywindow import recipe
-
             recipe.parse(line)
 
 

@@ -137,7 +137,7 @@ def transformers_cache(model: Any) -> Any:
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
 def test_beam_search_equals_stock(tiny: Callable[..., Any], name: str) -> None:
     model = tiny(name)
-    options: dict[str, Any] = dict(max_new_tokens=10, num_beams=3, do_sample=False, num_return_sequences=2)
+    options: dict[str, Any] = {"max_new_tokens": 10, "num_beams": 3, "do_sample": False, "num_return_sequences": 2}
     expected = model.generate(PADDED, attention_mask=PAD, **options)
     with attach(model) as w:
         got = model.generate(PADDED, attention_mask=PAD, past_key_values=w.cache(), **options)
@@ -147,7 +147,7 @@ def test_beam_search_equals_stock(tiny: Callable[..., Any], name: str) -> None:
 @torch.no_grad()
 def test_sampling_with_a_seed_equals_stock(tiny: Callable[..., Any]) -> None:
     model = tiny("qwen2")
-    options: dict[str, Any] = dict(max_new_tokens=12, do_sample=True, temperature=0.9, top_k=20, num_return_sequences=3)
+    options: dict[str, Any] = {"max_new_tokens": 12, "do_sample": True, "temperature": 0.9, "top_k": 20, "num_return_sequences": 3}
     torch.manual_seed(5)
     expected = model.generate(IDS, **options)
     with attach(model) as w:

@@ -34,7 +34,7 @@ class Parts:
     @classmethod
     def none(cls) -> Parts:
         """The seam without techniques."""
-        return cls(**dict.fromkeys(field.name for field in fields(cls)))  # type: ignore[arg-type]
+        return cls(**dict.fromkeys(field.name for field in fields(cls)))
 
     @classmethod
     def of(cls, recipe: Recipe) -> Parts:

@@ -36,7 +36,8 @@ Described = dict[str, Any]
 
 def save(cache: WindowCache, folder: Path, bound_to: Described) -> None:
     """Write the cache. The folder appears complete or not at all; an older one of that name is replaced."""
-    layers, tensors = [], {}
+    layers: list[Described] = []
+    tensors: dict[str, Tensor] = {}
     for i, store in enumerate(cache.stores):
         layers.append(_describe(store, f"{i}", tensors))
     if cache.ids:
@@ -119,9 +120,7 @@ def load(runtime: Runtime, folder: Path, manifest: Described) -> WindowCache:
 
 def _describe(store: Store, at: str, tensors: dict[str, Tensor]) -> Described:
     """One layer's structure; its tensors go into ``tensors`` under names that begin with ``at``."""
-    described: Described = {
-        name: getattr(store, name) for name in ("seen", "holes", "gaps", "pristine")
-    }
+    described: Described = {name: getattr(store, name) for name in ("seen", "holes", "gaps", "pristine")}
     described["segments"] = []
     for j, segment in enumerate(store.segments):
         parts = segment.tensors()

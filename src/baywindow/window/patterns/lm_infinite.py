@@ -7,8 +7,8 @@ Idea: a Λ-shaped mask leaves the first ``global_tokens`` and the last ``local_t
 token that lies outside the window is met at the constant distance ``limit_tokens``, as in the reference code: its key stands
 un-rotated, the query as if at that position.
 
-Departs from the paper: the optional re-insertion of the k best middle tokens for the last query is not built; it is an
-addition to the mask, off in the paper's main results. Stacking with a cache that drops tokens is left to that cache: the mask alone frees nothing.
+Departs from the paper: the optional re-insertion of the k best middle tokens for the last query is not built; it is off in the
+paper's main results. The mask alone frees no memory; a cache that drops tokens can stand beside it.
 
 Shapes and units: tokens; the same in all heads and full-attention layers.
 
