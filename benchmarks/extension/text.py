@@ -2,11 +2,11 @@
 
 A small world over fewer than 512 words, so that a model of one million weights masters it within minutes:
 
-    note bado 47 .            a key and its value
-    code ruki Q Z R T .       a key and four letters
+    note fone 47 .            a key and its value
+    code baki Q M R T .       a key and four letters
     the river moves under …   filler: sentences whose next word depends on the word before the last
-    ask bado 47 .             the value again: only the earlier note tells it (key-value retrieval)
-    show ruki Q Z R T .       the letters again (copying)
+    ask fone 47 .             the value again: only the earlier note tells it (key-value retrieval)
+    show baki Q M R T .       the letters again (copying)
 
 Every key occurs in one note or code of a text, so a question has one answer. All randomness comes from the generator passed in;
 the word chain itself is fixed by `CHAIN_SEED`.
@@ -29,10 +29,10 @@ Task = Literal["kv", "copy"]
 Ids = NDArray[np.int64]
 
 MARKS = ("<pad>", "<bos>", "<unk>", ".", "note", "ask", "code", "show")
-FIRST, SECOND = [c + v for c in "bdfg" for v in "aiou"][:14], ["do", "ki", "lu", "ma", "ne", "po", "ra", "su", "ti", "vo"]
+FIRST, SECOND = ["ba", "di", "fo", "gu", "ka", "li", "mo", "nu"], ["do", "ki", "lu", "ma", "ne", "po", "ra", "su"]
 KEYS = tuple(a + b for a, b in product(FIRST, SECOND))
-VALUES = tuple(str(n) for n in range(10, 100))
-LETTERS = tuple(ascii_uppercase)
+VALUES = tuple(str(n) for n in range(10, 74))
+LETTERS = tuple(ascii_uppercase[:20])
 FILLER_TEXT = """
 the a one this that every some old new small large quiet green cold early late river house road garden window table letter paper
 stone tree cloud morning evening winter summer market street bridge corner field city village teacher farmer doctor painter child
@@ -124,7 +124,7 @@ def training_text(rng: np.random.Generator, length: int, rivals: int) -> tuple[I
     A body of facts, filler and a few questions, then questions above all: the share of the body varies, so answers lie at every
     distance. Each fact is asked once, and at most ``rivals`` facts wait for their question at a time.
     """
-    keys = iter(rng.permutation(KEY_IDS).tolist())
+    keys = rng.permutation(KEY_IDS).tolist()
     body = length * rng.uniform(0.2, 0.97)
     share = rng.uniform(0.1, 0.9)  # of facts among what is not a question
     ids, kinds, waiting = [BOS], [OTHER], list[list[int]]()
@@ -132,8 +132,8 @@ def training_text(rng: np.random.Generator, length: int, rivals: int) -> tuple[I
         if waiting and (len(ids) >= body or rng.random() < 0.2):
             added = asked(waiting.pop(int(rng.integers(len(waiting)))))
             kind = ANSWER
-        elif len(waiting) < rivals and rng.random() < share:
-            added = (note if rng.random() < 0.8 else code)(rng, next(keys))
+        elif keys and len(waiting) < rivals and rng.random() < share:
+            added = (note if rng.random() < 0.8 else code)(rng, keys.pop())
             waiting.append(added)
             kind = OTHER
         else:

@@ -38,8 +38,18 @@ def _text() -> ModuleType:
 
 
 def make_asked(
-    n: int, length: int | None = None, *, trained: int = 64, layer: int = 0, heads: int = 2, kv: int = 1, dim: int = 8, base: float = 1e4,
-    seed: int = 0, arrays: dict[str, Any] | None = None, state: dict[str, Any] | None = None,
+    n: int,
+    length: int | None = None,
+    *,
+    trained: int = 64,
+    layer: int = 0,
+    heads: int = 2,
+    kv: int = 1,
+    dim: int = 8,
+    base: float = 1e4,
+    seed: int = 0,
+    arrays: dict[str, Any] | None = None,
+    state: dict[str, Any] | None = None,
 ) -> Asked:
     """``length`` keys at positions 0 …, and the last ``n`` of them asking, with random content."""
     length = length or n
@@ -72,7 +82,13 @@ def engine_logits(scheme: Position, asked: Asked) -> torch.Tensor:
     block = Block(keys=asked.k, values=asked.k, positions=asked.k_pos)
     everyone = torch.ones(1, 1, 1, 1, dtype=torch.bool)
     attending = Attending(
-        layer=asked.layer, q=asked.q, block=block, allowed=lambda a, b: everyone, branches=scheme.branches(asked), asked=asked, turner=turner
+        layer=asked.layer,
+        q=asked.q,
+        block=block,
+        allowed=lambda a, b: everyone,
+        branches=scheme.branches(asked),
+        asked=asked,
+        turner=turner,
     )
     return attending.logits(0, asked.q.shape[2])[0]
 
