@@ -20,18 +20,18 @@ ANSWER_SYSTEM = (
     f"If the passages do not hold the answer, reply only: {NOT_FOUND}"
 )
 
-# For models without a chat template, which learn the form from examples alone.
+# For models without a chat template, which learn the form from examples alone. The last one weighs most with them, so it answers.
 ANSWER_EXAMPLES: tuple[tuple[str, str], ...] = (
+    (
+        "<passage [1] from garden.md:1>\nThe beans were sown on 4 May and watered every second day.\n</passage>\n\n"
+        "Question: Who painted the fence?",
+        NOT_FOUND,
+    ),
     (
         "<passage [1] from notes/ferry.txt:3>\nThe last ferry to Arden leaves at 21:40 on weekdays.\n</passage>\n"
         "<passage [2] from notes/ferry.txt:9>\nTickets are sold on board, for cash only.\n</passage>\n\n"
         "Question: How can a ticket be paid?",
         "Tickets are paid in cash, on board. [2]",
-    ),
-    (
-        "<passage [1] from garden.md:1>\nThe beans were sown on 4 May and watered every second day.\n</passage>\n\n"
-        "Question: Who painted the fence?",
-        NOT_FOUND,
     ),
 )
 

@@ -119,6 +119,7 @@ class LanguageModel(ABC):
     name: str
     label: str = ""  # what a person should know of it, e.g. "small base model"
     remote: str = ""  # where text is sent, empty for a local model
+    instructed: bool = True  # False: a base model, which continues text and cannot be told to do something else
     capabilities: frozenset[str] = frozenset({"text"})
     context_length: int  # tokens, prompt plus generated
     exact_counts: bool = True  # False: `count_tokens` is an estimate

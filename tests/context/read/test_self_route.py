@@ -53,6 +53,13 @@ def test_no_second_call_when_there_is_nothing_more_to_read(garden, scripted):
     assert len(model.prompts) == 1
 
 
+def test_a_base_model_s_decline_sends_nothing_to_the_long_text(garden, scripted):
+    model = scripted([NOT_FOUND])
+    model.instructed = False
+    assert SelfRoute(k=1).read(Run("who painted the fence", garden, model), None) == NOT_FOUND
+    assert len(model.prompts) == 1
+
+
 def test_a_text_beyond_the_window_is_read_best_ranked_first_and_said(corpus, scripted):
     book = corpus(book="\n".join(f"line {i} fence {'word ' * 20}" for i in range(100)))
     model = scripted([NOT_FOUND, "x"], context_length=500)

@@ -38,6 +38,7 @@ RANKED = 200
         "the decline word is 'NOT FOUND' instead of 'unanswerable', shared by all readers; it is found by normalised containment",
         "call 2 may decline too: the product must be able to say that the documents do not hold the answer",
         "when the whole text does not fit, call 2 reads the best-ranked passages that fit, in reading order, and says so",
+        "a base model gets call 1 only: it cannot be told to decline, so its decline says nothing about the passages",
         "k counts passages of the index (default 5, as in common re-implementations; the paper's own k was not found)",
     ),
 )
@@ -59,7 +60,7 @@ class SelfRoute(Reader):
         if found:
             packed = pack_one(run, found, frame, self.max_new_tokens)
             first = answer(run, packed, "route", self.max_new_tokens)
-            if first is not None and not declined(first):
+            if first is not None and (not declined(first) or not run.model.instructed):
                 return first
         source, whole = self._long_text(run, passages)
         packed = pack_one(run, source, frame, self.max_new_tokens, limit_tokens=self.long_tokens)

@@ -61,7 +61,8 @@ class TransformersModel(LanguageModel):
         self.seen_inside: Callable[[], str] = lambda: ""
         self.cache_phase: Callable[[Any, str], None] = lambda cache, phase: None
         self.context_length = _window(self.model, self.name, context)
-        self.label = "" if self._renderer.has_template else "base model"
+        self.instructed = self._renderer.has_template
+        self.label = "" if self.instructed else "base model"
         tools = {"tools"} if "tools" in str(self.tokenizer.chat_template or "") else set()
         self.capabilities = frozenset({"text", "logprobs", "weights", "kv"} | tools)
         self._eos = self._end_tokens()
