@@ -115,7 +115,12 @@ def commands() -> str:
     from baywindow.cli.main import app
 
     group: Any = typer.main.get_command(app)
-    lines = ["# Commands", "", "All commands with their arguments and flags, as `bay COMMAND --help` tells them. Errors come with a [hint](../errors.md).", ""]
+    lines = [
+        "# Commands",
+        "",
+        "All commands with their arguments and flags, as `bay COMMAND --help` tells them. Errors come with a [hint](../errors.md).",
+        "",
+    ]
     lines += ["`bay --debug COMMAND …` shows the traceback of an error.", ""]
     for name, command in sorted(group.commands.items()):
         flags = [p for p in command.params if p.param_type_name == "option"]
