@@ -58,7 +58,7 @@ def _conversation(path: Path) -> Task:
 
 
 def natural_question_tasks(split: Any) -> list[Task]:
-    """One task a document: its chunks (``split(text)`` gives spans); a chunk is right if it holds the answer string, case and marks apart."""
+    """One task a document: its chunks (``split(text)`` gives spans); right is a chunk with the answer string."""
     tasks = []
     for n, row in enumerate(leval("natural_question")):
         texts = tuple(row["input"][a:b] for a, b in split(row["input"]))

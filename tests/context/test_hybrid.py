@@ -38,10 +38,10 @@ def run() -> SimpleNamespace:
 
 
 def test_scores_worked_example() -> None:
-    # BM25 10 and 5 become 1 and 0.5. Cosines 0.6 and 0.2 become 1.6/1.6 = 1 and 1.2/1.6 = 0.75. With alpha 0.5:
-    # a: words 1, no vector: as similar as the last, 0.75 -> 0.875; b: 0.5 and 1 -> 0.75; c: no words, 0.75 -> 0.375.
-    found = fused_by_score([p("a", 10), p("b", 5)], [p("b", 0.6), p("c", 0.2)], 0.5)
-    assert [(x.source, x.score) for x in found] == [("a", pytest.approx(0.875)), ("b", pytest.approx(0.75)), ("c", pytest.approx(0.375))]
+    # BM25 10 and 5 become 1 and 0.5. Cosines 0.6 and 0.2 become 1.6/1.6 = 1 and 1.2/1.6 = 0.75. With alpha 0.75:
+    # a: words 1, no vector: as similar as the last, 0.75 -> 0.25 + 0.5625; b: 0.125 + 0.75; c: no words, 0.75 -> 0.5625.
+    found = fused_by_score([p("a", 10), p("b", 5)], [p("b", 0.6), p("c", 0.2)], 0.75)
+    assert [(x.source, x.score) for x in found] == [("b", pytest.approx(0.875)), ("a", pytest.approx(0.8125)), ("c", pytest.approx(0.5625))]
 
 
 def test_ranks_worked_example() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import zlib
 from types import SimpleNamespace
 
@@ -28,7 +29,7 @@ class Words(Embedder):
     def embed(self, texts, kind="passage"):
         found = np.full((len(texts), self.dim), 1e-3, dtype=np.float32)
         for row, text in zip(found, texts, strict=True):
-            for word in text.lower().split():
+            for word in re.findall(r"\w+", text.lower()):
                 row[zlib.crc32(word.encode()) % self.dim] += 1
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 

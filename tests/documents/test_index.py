@@ -83,6 +83,15 @@ def test_a_search_is_limited_to_what_was_asked(tmp_path: Path, embedder) -> None
     assert corpus.characters == len("rose in two")
 
 
+def test_better_hits_elsewhere_do_not_crowd_out_what_was_asked(tmp_path: Path, embedder) -> None:
+    write(tmp_path / "loud", **{f"f{n}": "rose rose rose" for n in range(150)})
+    write(tmp_path / "quiet", a="one rose among many other words that stand in this line")
+    open_corpus(str(tmp_path / "loud"), embedder=embedder)
+    corpus = open_corpus(str(tmp_path / "quiet"), embedder=embedder)
+    assert [Path(p.source).parent.name for p in corpus.full_text("rose", 1)] == ["quiet"]
+    assert [Path(p.source).parent.name for p in corpus.vectors("rose", 1)] == ["quiet"]
+
+
 def test_half_an_embedding_is_enough_to_answer_and_said(tmp_path: Path, embedder) -> None:
     write(tmp_path / "d", **{f"f{n}": f"filler number {n}" for n in range(30)}, gold="the treasure lies under the oak")
     corpus = Index(embedder=embedder, catch_up_seconds=0)
