@@ -21,12 +21,13 @@ TEXT = "the red fox saw a blue bird near the old mill and the fox ran to the mil
 TEMPLATE = "{% for m in messages %}<s>{{ m['content'] }}</s>{% endfor %}{% if add_generation_prompt %}<s>{% endif %}"
 
 
-def characters(extra: str = "", template: str | None = None) -> Any:
-    """One token a character, and two control tokens."""
+def characters(extra: str = "", template: str | None = None, *, spaced: bool = False) -> Any:
+    """One token a character, and two control tokens; ``spaced`` writes a blank between tokens, so that each is a finished word."""
     letters = ["<pad>", "<s>", "</s>", *"abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ.,:?\n<>/0123456789", *extra]
     tokenizer = Tokenizer(models.WordLevel({c: i for i, c in enumerate(letters)}, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer.decoder = decoders.Fuse()
+    if not spaced:
+        tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<pad>", chat_template=template
     )
@@ -186,3 +187,14 @@ def test_two_contexts_share_one_model(tiny: Callable[..., Any]) -> None:
     alone = copy.copy(a)
     assert a.ask("where", max_new_tokens=6) != b.ask("where", max_new_tokens=6)
     assert a.ask("where", max_new_tokens=6) == alone.ask("where", max_new_tokens=6)
+
+
+def test_closing_a_stream_stops_it_and_frees_the_model(tiny: Callable[..., Any]) -> None:
+    model = tiny("llama")
+    p = Prefilled(model, characters(spaced=True), TEXT)
+    words = p.stream("where", max_new_tokens=1000)
+    assert isinstance(next(words), str)
+    words.close()  # type: ignore[attr-defined]
+    assert p.last_report is not None
+    assert p.last_report.seen[0] < len(TEXT) + 500
+    assert p.ask("where", max_new_tokens=2)  # detached again

@@ -88,10 +88,11 @@ class Prefilled:
         return str(self.tokenizer.decode(out[0, inputs.shape[1] :], skip_special_tokens=True)).strip()
 
     def stream(self, question: str, *, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0) -> Iterator[str]:
-        """The same answer in pieces, as they come."""
+        """The same answer in pieces, as they come. Closing the iterator stops the generation."""
         queue: SimpleQueue[Any] = SimpleQueue()
         options = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-        thread = threading.Thread(target=self._produce, args=(question, options, queue), daemon=True)
+        stop = threading.Event()
+        thread = threading.Thread(target=self._produce, args=(question, options, queue, stop), daemon=True)
         thread.start()
         try:
             while (piece := queue.get()) is not None:
@@ -99,10 +100,11 @@ class Prefilled:
                     raise piece
                 yield piece
         finally:
+            stop.set()
             thread.join()
 
-    def _produce(self, question: str, options: dict[str, Any], queue: SimpleQueue[Any]) -> None:
-        from transformers import TextStreamer
+    def _produce(self, question: str, options: dict[str, Any], queue: SimpleQueue[Any], stop: threading.Event) -> None:
+        from transformers import StoppingCriteriaList, TextStreamer
 
         class Pieces(TextStreamer):  # type: ignore[misc]
             """Hands finished words to the queue; the prompt is not shown."""
@@ -115,15 +117,15 @@ class Prefilled:
             with torch.no_grad(), self._runtime() as w:
                 cache = self._copy(w)
                 inputs = self._question(w, cache, question)
-                self._generate(inputs, cache, **options, streamer=Pieces(self.tokenizer, skip_prompt=True, skip_special_tokens=True))
+                streamer = Pieces(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+                stopping = StoppingCriteriaList([lambda ids, scores, **_: torch.full((ids.shape[0],), stop.is_set(), device=ids.device)])
+                self._generate(inputs, cache, **options, streamer=streamer, stopping_criteria=stopping)
                 self._last = w.report(cache)
             queue.put(None)
         except BaseException as error:
             queue.put(error)  # raised where the pieces are read
 
-    def _generate(
-        self, inputs: Tensor, cache: WindowCache, *, max_new_tokens: int, temperature: float, seed: int, streamer: Any = None
-    ) -> Tensor:
+    def _generate(self, inputs: Tensor, cache: WindowCache, *, max_new_tokens: int, temperature: float, seed: int, **extra: Any) -> Tensor:
         sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if temperature > 0:
             torch.manual_seed(seed)
@@ -134,9 +136,9 @@ class Prefilled:
             attention_mask=inputs.new_ones(1, past + inputs.shape[1]),
             past_key_values=cache,
             max_new_tokens=max_new_tokens,
-            streamer=streamer,
             pad_token_id=self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id,
             **sampling,
+            **extra,
         )
         return out
 

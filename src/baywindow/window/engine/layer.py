@@ -30,7 +30,12 @@ class LayerRun:
         self.runtime, self.layer, self.module, self.spec, self.store, self.kwargs = runtime, layer, module, spec, store, kwargs
         self.parts = runtime.parts
         self.turner = runtime.turner(layer)
-        self.raw = self.parts.raw and not layer.is_sliding
+        position, pattern = self.parts.position, self.parts.pattern
+        self.position = position if position is not None and (position.on_sliding or not layer.is_sliding) else None
+        self.pattern = pattern if pattern is not None and (pattern.on_sliding or not layer.is_sliding) else None
+        # Sliding layers never reach a cache policy; only a scheme that asks for them can make their keys be held un-rotated.
+        moving = (self.position is not None and not self.position.fixed) or (self.pattern is not None and self.pattern.has_angles())
+        self.raw = moving if layer.is_sliding else self.parts.raw
         self.spent = 0.0
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -61,8 +66,8 @@ class LayerRun:
         """New queries and keys at the angles they keep: the model's own, or those of a scheme that never changes them."""
         if self.turner is None:
             return query, key
-        position = self.parts.position
-        if position is None or not self._acts(position.on_sliding):
+        position = self.position
+        if position is None:
             cos, sin = self.runtime.forward.angles[self.layer.rope_key]
             return self.turner.pair(query, key, cos, sin)
         [branch] = position.branches(self._asked(query, key, q_pos, q_pos))
@@ -89,17 +94,14 @@ class LayerRun:
 
     def _branches(self, asked: Asked) -> tuple[list[Branch], Asked]:
         """The recipe's angles for raw keys, and the positions they speak of."""
-        for cache in self.parts.caches:
+        for cache in self.parts.caches if not self.layer.is_sliding else ():
             if (moved := cache.renumber(asked)) is not None:
                 asked = replace(asked, q_pos=moved[0], k_pos=moved[1])
-        pattern, position = self.parts.pattern, self.parts.position
+        pattern, position = self.pattern, self.position
         found = pattern.branches(asked) if pattern is not None else None
         if found is None and position is not None and self.turner is not None:
             found = position.branches(asked)
         return found or [Branch(q_at=asked.q_pos.clamp(min=0), k_at=asked.k_pos.clamp(min=0))], asked
-
-    def _acts(self, on_sliding: bool) -> bool:
-        return on_sliding or not self.layer.is_sliding
 
     # -- what is held and who sees it ---------------------------------------------------------------------------------------
 
@@ -125,8 +127,7 @@ class LayerRun:
 
     def _allowed_rows(self, query: Tensor, q_pos: Tensor, block: Block) -> Any:
         """A function of a row range: the model's mask on true positions, narrowed by the pattern."""
-        pattern = self.parts.pattern
-        acting = pattern if pattern is not None and self._acts(pattern.on_sliding) else None
+        acting = self.pattern
         asked = self._asked(query, block.keys, q_pos, block.positions) if acting else None
 
         def allowed(start: int, stop: int) -> Tensor:
@@ -141,8 +142,7 @@ class LayerRun:
 
     def _needs_mask(self, block: Block, n: int) -> bool:
         """Stock's own rule for when a kernel can do without a mask, so that the same kernel runs."""
-        pattern = self.parts.pattern
-        if self.runtime.base == "eager" or (pattern is not None and self._acts(pattern.on_sliding)):
+        if self.runtime.base == "eager" or self.pattern is not None:
             return True
         if self.spec.new_padding is not None or (self.store is not None and self.store.holes) or not self.spec.may_skip:
             return True
@@ -154,7 +154,7 @@ class LayerRun:
         block = attending.block
         if not self._needs_mask(block, n):
             return None
-        shared = (self.store is None or self.store.pristine) and self.parts.pattern is None
+        shared = (self.store is None or self.store.pristine) and self.pattern is None
         key = ("mask", id(self.spec), block.length)
         memo = self.runtime.forward.memo
         if shared and key in memo:
@@ -184,7 +184,8 @@ class LayerRun:
         return kernel(self.module, q, keys, values, self._mask(attending, n), **self.kwargs)[0]
 
     def _foldable(self, q: Tensor, keys: Tensor) -> bool:
-        plain = self.layer.softcap is None and self.kwargs.get("s_aux") is None and self.kwargs.get("position_bias") is None
+        plain = self.layer.softcap is None and not any(self.kwargs.get(name) is not None for name in ("s_aux", "position_bias"))
+        plain = plain and not self.kwargs.get("dropout")
         return self.runtime.fold_gqa and plain and q.shape[1] > keys.shape[1]
 
     # -- policies -----------------------------------------------------------------------------------------------------------
@@ -277,7 +278,7 @@ class LayerRun:
         """Keys at their angles, whether they are held so or not."""
         if not self.raw or self.turner is None:
             return block.keys
-        position = self.parts.position
+        position = self.position
         if position is not None and position.fixed:
             [branch] = position.branches(self._asked(block.keys, block.keys, block.positions[:, -1:], block.positions))
             return self.turner.turn(block.keys, branch.k_at, branch.inv_freq, branch.attention_scaling)
@@ -298,8 +299,8 @@ class LayerRun:
 
     def _rotate_new_at(self, queries: Tensor, q_pos: Tensor) -> Tensor:
         assert self.turner is not None
-        position = self.parts.position
-        if position is None or not self._acts(position.on_sliding):
+        position = self.position
+        if position is None:
             return self.turner.turn(queries, q_pos.clamp(min=0))
         [branch] = position.branches(self._asked(queries, queries[:, :: self.layer.group], q_pos, q_pos))
         return scaled(self.turner.turn(queries, branch.q_at, branch.inv_freq, branch.attention_scaling), branch)
@@ -311,7 +312,7 @@ def pack(runtime: Runtime, store: Store) -> None:
     if packer is not None:
         store.pack(packer.group_tokens, packer.residual_tokens, packer.encode)
     if mover is not None:
-        store.move(mover.group_tokens, mover.put)
+        store.move(mover.group_tokens if packer is None else None, mover.put)
 
 
 def scaled(q: Tensor, branch: Branch) -> Tensor:

@@ -48,7 +48,7 @@ class Parts:
                 f"{made.reducer.card.name} and {made.finisher.card.name} cannot stand in one recipe: both choose what stays",
                 hint="choose one of them",
             )
-        if made.pattern and made.position and type(made.pattern).branches is not Pattern.branches:
+        if made.pattern and made.position and made.pattern.has_angles():
             raise RecipeError(
                 f"{made.pattern.card.name} brings its own angles and cannot stand beside {made.position.card.name}",
                 hint="choose one of them",
@@ -68,7 +68,7 @@ class Parts:
     def raw(self) -> bool:
         """Whether keys must be held un-rotated."""
         moving = self.position is not None and not self.position.fixed
-        own = self.pattern is not None and type(self.pattern).branches is not Pattern.branches
+        own = self.pattern is not None and self.pattern.has_angles()
         return moving or own or any(part.needs_raw_keys for part in self.caches)
 
     @property

@@ -29,6 +29,7 @@ from baywindow.window.engine.forward import Forward
 from baywindow.window.engine.layer import LayerRun
 from baywindow.window.engine.masks import MaskSpec, mask_spec
 from baywindow.window.engine.parts import Parts
+from baywindow.window.engine.picture import svg
 from baywindow.window.engine.report import Report, report_of
 from baywindow.window.engine.rotary import IdentityRotary, Turner
 from baywindow.window.engine.store import TAG, Store
@@ -83,6 +84,13 @@ class Runtime:
         if chosen is None:
             raise ConfigError("there is no cache to report on", hint="make one with w.cache() and generate with it")
         return report_of(self, chosen)
+
+    def picture(self, cache: WindowCache | None = None, *, row: int = 0) -> str:
+        """What was kept, per layer and head, as an SVG drawing of one sequence of the batch."""
+        chosen = cache or self._last
+        if chosen is None:
+            raise ConfigError("there is no cache to draw", hint="make one with w.cache() and generate with it")
+        return svg(chosen, row)
 
     def __enter__(self) -> Runtime:
         return self

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
 
-from baywindow.errors import CapabilityError
+from baywindow.errors import CapabilityError, ConfigError
 from baywindow.window.base import LayerInfo, State
 from baywindow.window.block import Block, Flat, tensor_bytes
 from baywindow.window.caches.base import PlainSegment, Segment
@@ -125,6 +125,10 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
             self.gaps = self.gaps or self.seen > 0 or bool((positions[:, -1] < 0).any())
             self.holes = True
         positions = positions.expand(keys.shape[0], -1)
+        if self.batch_size not in (-1, keys.shape[0]):
+            raise ConfigError(
+                f"the cache holds {self.batch_size} sequences and was given {keys.shape[0]}", hint="one cache belongs to one batch"
+            )
         if self.tail is None:
             self.tail = Tail(Block(keys=keys, values=values, positions=positions))
         else:
@@ -176,13 +180,13 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
         self.pristine = False
         self.holes = True if not _even(self.segments) else bool((rest.positions < 0).any())
 
-    def move(self, group: int, put: Callable[[Segment, torch.device], Segment]) -> None:
-        """Hand what is stored to a mover, and the tail with it once it holds ``group`` tokens."""
+    def move(self, group: int | None, put: Callable[[Segment, torch.device], Segment]) -> None:
+        """Hand what is stored to a mover, and the tail with it once it holds ``group`` tokens (None: never, it waits to be packed)."""
         if self.tail is None:
             return
         device = self.tail.keys.device
         block = self.tail.block
-        if block.length >= group:
+        if group is not None and block.length >= group:
             self.segments.append(PlainSegment(Flat.of(block)))
             self.tail = Tail(block.take(torch.empty(block.keys.shape[0], 1, 0, dtype=torch.long, device=device)))
             self.pristine = False

@@ -49,13 +49,19 @@ class Tail:
         self.end += n
 
     def drop_first(self, n: int) -> None:
-        """Forget the ``n`` oldest slots (their memory is reused at the next growth)."""
+        """Forget the ``n`` oldest slots. Their memory is reused at the next growth, or freed now if it is more than growth would ask for."""
         self.start += n
         self.tags = {name: tag[..., n:] for name, tag in self.tags.items()}
+        self._free_spare()
 
     def drop_last(self, n: int) -> None:
         self.end -= n
         self.tags = {name: tag[..., : tag.shape[-1] - n] for name, tag in self.tags.items()}
+        self._free_spare()
+
+    def _free_spare(self) -> None:
+        if self.keys.shape[2] > int(len(self) * GROWTH) + 2 * SLACK_TOKENS:
+            self._make_room(0)
 
     def _make_room(self, n: int) -> None:
         used = len(self)

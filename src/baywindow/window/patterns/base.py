@@ -28,6 +28,11 @@ class Pattern(InsideTechnique):
         taken out by the engine.
         """
 
+    @classmethod
+    def has_angles(cls) -> bool:
+        """Whether this pattern brings angles of its own."""
+        return cls.branches is not Pattern.branches
+
     def branches(self, asked: Asked) -> list[Branch] | None:
         """Angles that belong to the pattern (a capped distance), or None. A pattern that returns some takes the place of a position
         scheme and must refuse one in ``check_with``."""

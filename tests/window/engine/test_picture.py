@@ -1,0 +1,44 @@
+"""The picture shows what is held, no more and no less."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from baywindow.errors import ConfigError
+from baywindow.window import attach
+from baywindow.window.engine.picture import kept_map
+
+IDS = torch.randint(1, 97, (2, 30), generator=torch.Generator().manual_seed(6))
+
+
+@torch.no_grad()
+def test_the_picture_shows_what_is_held(tiny: Callable[..., Any]) -> None:
+    """Sliding window 8 holds 7; the full layer holds two sinks and four recent tokens: 12 columns in 2 heads there, 14 in the others."""
+    model = tiny("gemma3")
+    with attach(model, "streaming_llm(budget_tokens=6, sink_tokens=2)") as w:
+        with pytest.raises(ConfigError, match="no cache to draw"):
+            w.picture()
+        model(IDS, past_key_values=w.cache())
+        kept = kept_map(w._last)  # type: ignore[arg-type]
+        drawn = ET.fromstring(w.picture())
+    assert kept.shape == (3, 2, 30)
+    assert kept[1, 0].nonzero().flatten().tolist() == [0, 1, 26, 27, 28, 29]
+    assert kept[0, 1].nonzero().flatten().tolist() == list(range(23, 30))
+    cells = [e for e in drawn.iter() if e.tag.endswith("rect")]
+    assert len(cells) == 2 * 7 + 2 * 6 + 2 * 7
+    assert {e.get("fill-opacity") for e in cells} == {"1.00"}
+
+
+@torch.no_grad()
+def test_a_cache_belongs_to_one_batch(tiny: Callable[..., Any]) -> None:
+    model = tiny("llama")
+    with attach(model) as w:
+        cache = w.cache()
+        model(IDS, past_key_values=cache)
+        with pytest.raises(ConfigError, match="holds 2 sequences and was given 1"):
+            model(IDS[:1], past_key_values=cache)
