@@ -23,9 +23,9 @@ def layer_of(
 
 
 def make_moment(
-    *, weights: Any = None, keys: Any = None, values: Any = None, kv_heads: int = 1, layers: int = 1, at_layer: int = 0, sliding: tuple[int, ...] = (),
-    positions: Any = None, tags: dict[str, Any] | None = None, state: dict[str, Any] | None = None, protect_from: Any = None,
-    q_heads: int | None = None, scaling: float = 1.0, turn: Callable[[Any], Any] | None = None,
+    *, weights: Any = None, keys: Any = None, values: Any = None, kv_heads: int = 1, layers: int = 1, at_layer: int = 0,
+    sliding: tuple[int, ...] = (), positions: Any = None, tags: dict[str, Any] | None = None, state: dict[str, Any] | None = None,
+    protect_from: Any = None, q_heads: int | None = None, scaling: float = 1.0, turn: Callable[[Any], Any] | None = None,
 ) -> tuple[Moment, Block]:  # fmt: skip
     """A prompt of L tokens that has just been read. ``weights`` [B, Hq, w, L] are what the last w queries see."""
     known = next(x for x in (keys, values, next(iter((tags or {}).values()), None), weights) if x is not None)

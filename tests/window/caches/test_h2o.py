@@ -27,7 +27,7 @@ def test_worked_example(make_moment: Callable[..., Any]) -> None:
     assert kept.tags[MASS].tolist() == [[[2.0, 1.5, 0.0, 9.0]]]
 
 
-@pytest.mark.parametrize("fraction, expected", [(0.0, [0, 1, 2, 3]), (1.0, [2, 3, 4, 5]), (0.25, [0, 1, 2, 5])])
+@pytest.mark.parametrize(("fraction", "expected"), [(0.0, [0, 1, 2, 3]), (1.0, [2, 3, 4, 5]), (0.25, [0, 1, 2, 5])])
 def test_the_share_of_recent_tokens_is_an_option(fraction: float, expected: list[int], make_moment: Callable[..., Any]) -> None:
     made, block = make_moment(tags={MASS: torch.tensor([[[6.0, 5.0, 4.0, 3.0, 2.0, 1.0]]])})
     assert H2O(budget_tokens=4, recent_fraction=fraction).reduce(made, block, None).positions.tolist() == [expected]

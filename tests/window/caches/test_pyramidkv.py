@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def test_against_the_arithmetic_series_of_the_paper(layers: int, mean: int, beta
         exact = first + (last - first) * i / (layers - 1)
         assert abs(budget - exact) <= 1.0
     assert sum(got) == mean * layers
-    assert all(a >= b - 1 for a, b in zip(got, got[1:], strict=False))
+    assert all(a >= b - 1 for a, b in pairwise(got))
 
 
 def test_sliding_layers_are_not_steps_of_the_pyramid(make_moment: Callable[..., Any]) -> None:
