@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from _data import Task, data_folder, leval, locomo_tasks, natural_question_tasks
 from _peer import PINS, PeerMissing, run_peer, run_script
 from _report import Parts, interval, machine, progress, table
 
+from baywindow import home
 from baywindow.context.base import Retriever
 from baywindow.context.retrieve.full_text import FullText
 from baywindow.context.retrieve.hybrid import Hybrid
@@ -221,18 +223,30 @@ def cold() -> dict[str, float]:
 
 
 class Remembered(Embedder):
-    """The embedded model, each text once."""
+    """The embedded model, each text once: vectors are kept in the user's cache folder, so that a stopped run goes on quickly."""
 
     def __init__(self) -> None:
         self._real = default_embedder()
         self.name, self.dim, self.max_tokens = self._real.name, self._real.dim, self._real.max_tokens
         self.tokenizer_json = self._real.tokenizer_json
+        self._path = home.cache_dir("bench") / f"vectors-{self._real.fingerprint[-16:]}.npz"
         self.known: dict[str, Any] = {}
+        if self._path.is_file():
+            with np.load(self._path, allow_pickle=False) as kept:
+                self.known = dict(zip(kept["texts"].tolist(), kept["vectors"], strict=True))
 
     def embed(self, texts: Any, kind: Any = "passage") -> Any:
         new = [text for text in dict.fromkeys(texts) if text not in self.known]
-        self.known |= dict(zip(new, self._real.embed(new, kind), strict=True)) if new else {}
+        if new:
+            self.known |= dict(zip(new, self._real.embed(new, kind), strict=True))
+            if len(new) > 50:
+                self.save()
         return np.stack([self.known[text] for text in texts])
+
+    def save(self) -> None:
+        partial = self._path.with_name("partial.npz")
+        np.savez(partial, texts=np.array(list(self.known)), vectors=np.stack(list(self.known.values())))
+        os.replace(partial, self._path)
 
 
 def recall() -> dict[str, Any]:
@@ -261,6 +275,7 @@ def recall() -> dict[str, Any]:
             for technique, ranked in ours.items()
         }
         gain = {t: interval([a - b for a, b in zip(scores["hybrid"], s, strict=True)]) for t, s in scores.items() if t != "hybrid"}
+        embedder.save()
         found[name] = {"n": len(scores["hybrid"]), "recall_at_5": {t: interval(s) for t, s in scores.items()}, "hybrid_minus": gain}
     return found
 
