@@ -147,3 +147,12 @@ def test_a_reranker_scores_pairs(tmp_path):
     assert len(set(found.tolist())) == 3
     np.testing.assert_allclose(found, alone, atol=1e-5)
     assert reranker.score("q", []).shape == (0,)
+
+
+def test_an_embedding_endpoint_without_a_model_name_is_refused():
+    from baywindow.config import Settings
+    from baywindow.errors import ModelError
+    from baywindow.models.embedders import load_embedder
+
+    with pytest.raises(ModelError, match="which embedding model of http://localhost:9/v1"):
+        load_embedder(settings=Settings(embedder_base_url="http://localhost:9/v1"))

@@ -132,3 +132,10 @@ def test_the_licence_is_the_packages():
     assert terms.url.startswith("https://ai.google.dev/gemma")
     if embedded.installed():
         assert "Gemma" in terms.file.read_text(encoding="utf-8")
+
+
+def test_an_endpoint_without_a_model_name_is_refused_and_no_other_model_answers():
+    from baywindow.config import Settings
+
+    with pytest.raises(ModelError, match="which model of http://localhost:9/v1"):
+        select.load(settings=Settings(base_url="http://localhost:9/v1"))

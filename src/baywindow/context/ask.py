@@ -51,11 +51,11 @@ def ask(
     plan = recipes.parse(_chosen(recipe, settings)).with_defaults()
     limits = Budget.parse(budget) if isinstance(budget, str) else budget or Budget()
     meter = Meter(budget=limits, prices=settings.token_prices())
+    # Sources first: a missing path shows at once, a model takes seconds to load.
+    corpus = _opened_corpus(sources, settings, on_event)
     with _opened_model(model, settings, plan) as opened:
         plan.check_capabilities(opened.capabilities, opened.name)
-        with _opened_corpus(sources, settings, on_event) as corpus:
-            run = Run(question, corpus, opened, meter=meter, on_event=on_event)
-            return _answer(run, plan)
+        return _answer(Run(question, corpus, opened, meter=meter, on_event=on_event), plan)
 
 
 def search(
@@ -76,11 +76,10 @@ def search(
     plan = recipes.parse(_chosen(recipe, settings))
     if plan.inside or any(not isinstance(part, Retriever) for part in plan.outside) or not plan.outside:
         raise RecipeError("`search` takes retrievers only", hint="e.g. hybrid, full_text or vectors; `bay list retrieve` shows all")
-    with _opened_corpus(sources, settings, on_event) as corpus:
-        run = Run(query, corpus, on_event=on_event)
-        found = run_stages(run, [_at_least(part, k) for part in plan.outside]) or []
-        _pass_on_notes(run)
-        return found[:k]
+    run = Run(query, _opened_corpus(sources, settings, on_event), on_event=on_event)
+    found = run_stages(run, [_at_least(part, k) for part in plan.outside]) or []
+    _pass_on_notes(run)
+    return found[:k]
 
 
 def _at_least(part: Any, k: int) -> Any:
@@ -149,11 +148,6 @@ def _opened_model(model: str | LanguageModel | None, settings: Settings, plan: R
         yield model
 
 
-@contextmanager
-def _opened_corpus(sources: Sources, settings: Settings, on_event: Callable[[Event], None] | None) -> Iterator[Corpus]:
-    """The corpus; what was opened here is closed here, what was handed in stays open."""
-    if isinstance(sources, Corpus):
-        yield sources
-        return
+def _opened_corpus(sources: Sources, settings: Settings, on_event: Callable[[Event], None] | None) -> Corpus:
     tell = None if on_event is None else (lambda text: on_event(Event(kind="progress", text=text)))
-    yield open_corpus(sources, settings=settings, on_progress=tell)
+    return open_corpus(sources, settings=settings, on_progress=tell)

@@ -190,6 +190,8 @@ def load_embedder(name: str | None = None, settings: EmbedderSettings | None = N
     device = settings.device if settings is not None else "auto"
     base_url = settings.embedder_base_url if settings is not None else None
     if name == EMBEDDED:
+        if base_url is not None:
+            raise ModelError(f"which embedding model of {base_url} should be used?", hint="set `embedder` beside `embedder_base_url`")
         return default_embedder(device=device)
     if base_url is not None or name.startswith("openai:"):
         from baywindow.models.endpoint import Endpoint

@@ -82,6 +82,8 @@ def load(name: str | None = None, *, settings: ModelSettings | None = None, prog
     Raises ModelError (no such model, hub unreachable, none usable), EndpointError (server), MissingExtraError (extra ``local``).
     """
     given = settings or _Defaults(model=os.environ.get("BAY_MODEL") or None)
+    if given.base_url is not None and not (name or given.model):
+        raise ModelError(f"which model of {given.base_url} should answer?", hint="name it with --model")
     chosen = name or given.model or first_usable(given).name
     if is_remote(chosen, given):
         from baywindow.models.openai_compatible import OpenAIModel
