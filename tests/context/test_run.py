@@ -133,3 +133,17 @@ def test_an_estimating_model_keeps_a_margin(garden, scripted):
     assert run.room(100, 100) == 800
     model.exact_counts = False
     assert run.room(100, 100) == 700
+
+
+def test_examples_are_shown_to_a_base_model_only_if_the_token_budget_has_room_for_them(garden, scripted):
+    example = ("an example question of eight words or so", "its answer")
+
+    class Base(scripted):
+        def prompt_tokens(self, asked, sampling):
+            return self.count_tokens(asked) + sum(len(a.split()) + len(b.split()) for a, b in sampling.examples)
+
+    how = Call(name="one", max_new_tokens=20, examples=(example,))
+    for tokens, shown in ((42 + 9, ()), (42 + 10, (example,)), (None, (example,))):
+        model = Base(["x"])
+        assert Run("q", garden, model, meter=Meter(budget=Budget(tokens=tokens))).call(prompt(20), how) == "x"
+        assert model.samplings[0].examples == shown

@@ -129,8 +129,8 @@ class Run:
 
     def call(self, prompt: Prompt, how: Call) -> str | None:
         """One reply, or None if the budget does not allow the call. Raises ContextLengthError if the prompt cannot fit."""
-        prompt_tokens, new_tokens = self._size(prompt, how)
-        if (allowed := self._allowed(prompt_tokens, new_tokens, how)) == 0:
+        how = self._affordable(prompt, how)
+        if (allowed := self._allowed(*self._size(prompt, how), how)) == 0:
             return None
         started = time.monotonic()
         stream = self.model.generate(prompt, self._sampling(how, allowed))
@@ -142,6 +142,8 @@ class Run:
 
     def call_many(self, prompts: Sequence[Prompt], how: Call) -> list[str | None]:
         """Replies in order, made in parallel where the model can; None for those that the budget did not allow."""
+        if prompts:
+            how = self._affordable(max(prompts, key=self.model.count_tokens), how)
         allowed: list[Prompt] = []
         spent = Usage()
         new_tokens = how.max_new_tokens
@@ -198,7 +200,7 @@ class Run:
 
     def _size(self, prompt: Prompt, how: Call) -> tuple[int, int]:
         """Prompt tokens, and how many new tokens the window leaves (at most what was asked for)."""
-        prompt_tokens = self.model.count_tokens(prompt)
+        prompt_tokens = self.model.prompt_tokens(prompt, Sampling(max_new_tokens=1, examples=how.examples))
         left = self.model.context_length - prompt_tokens
         if left < 1:
             raise ContextLengthError(
@@ -206,6 +208,14 @@ class Run:
                 hint="choose a recipe that reads in parts, e.g. hybrid > rag or chain_of_agents",
             )
         return prompt_tokens, min(how.max_new_tokens, left)
+
+    def _affordable(self, prompt: Prompt, how: Call) -> Call:
+        """The call without its examples, where a token budget has no room for them: passages were packed up to the budget."""
+        if self.meter.budget.tokens is None or not how.examples:
+            return how
+        prompt_tokens, new_tokens = self._size(prompt, how)
+        fits = self.meter.allows(prompt_tokens + how.keep.prompt_tokens, new_tokens + how.keep.generated_tokens)
+        return how if fits else replace(how, examples=())
 
     def _allowed(self, prompt_tokens: int, new_tokens: int, how: Call) -> int:
         """New tokens that budget and deadline allow for this call: all, fewer (but a usable answer), or 0."""
