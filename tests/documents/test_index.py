@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from baywindow.documents.index import Index
-from baywindow.documents.index import index as index_module
 from baywindow.documents.index import update as update_module
 from baywindow.documents.index.lock import writing
 from baywindow.documents.index.nearest import Approximate, Flat, build_approximate, load_flat
@@ -299,7 +298,7 @@ def test_approximate_search_is_measured_and_good(tmp_path: Path, embedder, monke
 
 
 def test_above_the_limit_the_index_searches_approximately(tmp_path: Path, embedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "FLAT_LIMIT", 300)
+    monkeypatch.setattr("baywindow.documents.index.writer.FLAT_LIMIT", 300)
     monkeypatch.setattr("baywindow.documents.index.view.FLAT_LIMIT", 300)
     write(tmp_path / "d", **{f"f{n}": f"word{n} word{n * 7} and word{n * 13}" for n in range(400)})
     told: list[str] = []

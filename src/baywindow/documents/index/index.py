@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from baywindow.documents.base import Corpus, Passage
-from baywindow.documents.chunks import Chunker, chunker_for
 from baywindow.documents.index.embed import embed_missing, missing_ids
+from baywindow.documents.index.info import IndexInfo, info_of
 from baywindow.documents.index.lock import writing
-from baywindow.documents.index.nearest import FLAT_LIMIT, build_approximate
 from baywindow.documents.index.plan import Plan, is_below, plan_update
-from baywindow.documents.index.rows import About, ids_within
-from baywindow.documents.index.store import NOTHING_KEPT, Store
-from baywindow.documents.index.update import Done, Updater
+from baywindow.documents.index.store import Store
+from baywindow.documents.index.update import Done
 from baywindow.documents.index.view import View
+from baywindow.documents.index.writer import Writer
 from baywindow.documents.memory import needed
 from baywindow.documents.progress import Tell, duration
 from baywindow.documents.walk import Root, roots_of
@@ -30,34 +28,6 @@ from baywindow.models.base import Embedder
 
 COLD_HITS = 200  # full-text hits embedded for one question while the rest has no vectors yet
 CATCH_UP_SECONDS = 20.0  # what a question may spend on embedding before it is answered from what there is
-ANN_GROWTH = 1.5  # the approximate index is measured anew when the vectors have grown by this much
-
-
-@dataclass(frozen=True, kw_only=True)
-class RootInfo:
-    """One folder or file that was indexed. ``updated_at`` is in seconds since the epoch."""
-
-    path: str
-    files: int
-    chunks: int
-    embedded_share: float
-    updated_at: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class IndexInfo:
-    """Where an index lives and what it holds. ``size_bytes`` is None on object storage; ``recall_at_10`` 0 without approximate search."""
-
-    uri: str
-    exists: bool
-    size_bytes: int | None = 0
-    files: int = 0
-    chunks: int = 0
-    embedder: str = ""
-    chunk_tokens: int = 0
-    recall_at_10: float = 0.0
-    nprobes: int = 0
-    roots: tuple[RootInfo, ...] = ()
 
 
 class Index(Corpus):
@@ -78,8 +48,8 @@ class Index(Corpus):
         catch_up_seconds: float = CATCH_UP_SECONDS,
     ) -> None:
         self._store = Store(uri)
+        self._writer = Writer(self._store, embedder, chunk_tokens, on_progress)
         self._embedder = embedder
-        self._chunk_tokens = chunk_tokens
         self._within = None if within is None else list(within)
         self._tell = on_progress
         self._catch_up_seconds = catch_up_seconds
@@ -144,7 +114,7 @@ class Index(Corpus):
         roots = roots_of(paths)
         plan = Plan()
         if self._store.exists and not rebuild:
-            self._check(self._store.about())
+            self._writer.check(self._store.about())
             self.refresh()
             plan = plan_update(self._store.records(), roots)
             known = self._store.about().roots
@@ -152,7 +122,7 @@ class Index(Corpus):
                 return Done(unchanged=plan.unchanged)
         try:
             with writing(self.uri):
-                return self._write(roots, rebuild)
+                return self._writer.write(roots, rebuild)
         except KeyboardInterrupt:
             raise Interrupted("stopped; the index keeps what was finished", hint="run it again to go on") from None
         finally:
@@ -164,11 +134,11 @@ class Index(Corpus):
         try:
             with writing(self.uri):
                 self._store.refresh()
-                self._bind(embedder)
+                self._writer.bind(embedder)
                 numbers = np.asarray([r.number for r in self._opened().records.values()], dtype=np.int64)
                 left = embed_missing(self._store, embedder, missing_ids(self._store, numbers), seconds=seconds, tell=self._tell)
                 if not left:
-                    self._index_vectors()
+                    self._writer.index_vectors()
                 return left
         except KeyboardInterrupt:
             raise Interrupted("stopped; the vectors that were made are kept", hint="run it again to go on") from None
@@ -177,45 +147,18 @@ class Index(Corpus):
 
     def remove(self, path: str | Path) -> int:
         """Forget a path and everything below it, on disk too; how many files that were. SourceError if nothing is there."""
-        gone = str(Path(path).expanduser().absolute())
         if not self._store.exists:
             raise SourceError(f"{path} is not in the index", hint="nothing has been indexed yet")
-        with writing(self.uri):
-            self._store.refresh()
-            about = self._store.about()
-            numbers = [r.number for p, r in self._store.records().items() if is_below(p, gone)]
-            kept = {root: at for root, at in about.roots.items() if not is_below(root, gone)}
-            if not numbers and len(kept) == len(about.roots):
-                raise SourceError(f"{path} is not in the index", hint="`bay index --list` shows what is")
-            self._store.set_about(replace(about, roots=kept))
-            for table in (self._store.table("chunks"), self._store.vectors()):
-                if table is not None and numbers:
-                    with self._store.translated():
-                        table.delete(ids_within(numbers))
-            for name in ("chunks", *(["vectors"] if self._store.vectors() is not None else [])):
-                self._store.tidy(name, keep=NOTHING_KEPT)
-        self.refresh()
-        return len(numbers)
+        try:
+            with writing(self.uri):
+                return self._writer.remove(path)
+        finally:
+            self.refresh()
 
     def info(self) -> IndexInfo:
         """Where it lives, how large it is, and what it holds."""
-        if not self._store.exists:
-            return IndexInfo(uri=self.uri, exists=False)
         self._store.refresh()
-        view = View(self._store, None)
-        about = view.about
-        return IndexInfo(
-            uri=self.uri,
-            exists=True,
-            size_bytes=self._store.size_bytes(),
-            files=len(view.records),
-            chunks=view.chunks,
-            embedder=about.embedder_name,
-            chunk_tokens=about.chunk_tokens,
-            recall_at_10=about.recall_at_10,
-            nprobes=about.nprobes,
-            roots=tuple(self._root_info(root, at) for root, at in sorted(about.roots.items())),
-        )
+        return info_of(self._store)
 
     def refresh(self) -> None:
         """See what was written since."""
@@ -240,76 +183,12 @@ class Index(Corpus):
             self._view = View(self._store, self._within)
         return self._view
 
-    def _write(self, roots: Sequence[Root], rebuild: bool) -> Done:
-        self._store.refresh()
-        chunker = chunker_for(self._embedder, self._chunk_tokens)
-        if rebuild or not self._store.exists:
-            roots = [*roots, *self._old_roots(roots)] if rebuild else roots
-            self._store.create(About(chunk_tokens=self._chunk_tokens, tokenizer=tokenizer_digest(chunker, self._embedder)))
-        about = self._store.about()
-        self._check(about)
-        plan = plan_update(self._store.records(), roots)
-        done = Updater(self._store, chunker, self._tell).run(plan)
-        now = time.time()
-        self._store.set_about(replace(about, roots={**about.roots, **{str(r.path): now for r in roots}}))
-        if plan:
-            self._say("indexing words")
-            self._store.tidy("chunks")
-        return done
-
-    def _old_roots(self, roots: Sequence[Root]) -> list[Root]:
-        """What a rebuilt index held besides, as far as it can still be told and is still there."""
-        given = {str(r.path) for r in roots}
-        try:
-            known = [path for path in self._store.about().roots if path not in given and Path(path).exists()]
-        except IndexStoreError:
-            return []
-        return roots_of(known)
-
-    def _check(self, about: About) -> None:
-        """IndexStoreError if chunks or vectors of this run would not fit those that are stored."""
-        if about.chunk_tokens != self._chunk_tokens:
-            raise self._made_with(f"chunks of {about.chunk_tokens} tokens, this run asks for {self._chunk_tokens}")
-        self._check_embedder(about)
-
-    def _check_embedder(self, about: About) -> None:
-        if self._embedder is not None and about.embedder and about.embedder != self._embedder.fingerprint:
-            raise self._made_with(f"the embedder {about.embedder_name}, this run uses {self._embedder.name}")
-
-    def _made_with(self, what: str) -> IndexStoreError:
-        return IndexStoreError(f"the index {self.uri} was made with {what}", hint="change the setting back, or `bay index --rebuild PATH…`")
-
-    def _bind(self, embedder: Embedder) -> None:
-        """From the first vector on, the index belongs to one embedder. A table of vectors without an owner is from a killed run."""
-        about = self._store.about()
-        self._check_embedder(about)
-        if not about.embedder:
-            self._store.drop_vectors()
-            self._store.vectors(embedder.dim)
-            self._store.set_about(replace(about, embedder=embedder.fingerprint, embedder_name=embedder.name, dim=embedder.dim))
-
-    def _index_vectors(self) -> None:
-        """Approximate search above a size; measured when it is built and when the vectors have grown by half."""
-        table = self._store.vectors()
-        if table is None:
-            return
-        count = table.count_rows()
-        about = self._store.about()
-        built = table.index_stats("vector_idx")
-        if count > FLAT_LIMIT and (built is None or count > ANN_GROWTH * built.num_indexed_rows):
-            self._say(f"building approximate search over {count} vectors")
-            with self._store.translated():
-                nprobes, recall = build_approximate(table)
-            self._store.set_about(replace(about, nprobes=nprobes, recall_at_10=recall))
-            self._say(f"approximate search: recall@10 {recall:.3f} against exact search, {nprobes} probes")
-        self._store.tidy("vectors")
-
     def _catch_up(self) -> None:
         """Once a corpus: embed what is missing, as long as a question may wait, unless another process is writing."""
         if self._caught_up:
             return
         self._caught_up = True
-        self._check_embedder(self._opened().about)
+        self._writer.check_embedder(self._opened().about)
         view = self._opened()
         if self._embedder is None or view.embedded >= view.chunks or self._catch_up_seconds <= 0:
             return
@@ -337,21 +216,6 @@ class Index(Corpus):
         merged = {p.key: p for p in [*found, *cold]}
         return sorted(merged.values(), key=lambda p: -p.score)
 
-    def _root_info(self, root: str, updated_at: float) -> RootInfo:
-        view = View(self._store, [root])
-        share = view.embedded / view.chunks if view.chunks else 1.0
-        return RootInfo(path=root, files=len(view.records), chunks=view.chunks, embedded_share=share, updated_at=updated_at)
-
     def _note(self, text: str) -> None:
         if text not in self._notes:
             self._notes = (*self._notes, text)
-
-    def _say(self, text: str) -> None:
-        if self._tell is not None:
-            self._tell(text)
-
-
-def tokenizer_digest(chunker: Chunker, embedder: Embedder | None) -> str:
-    """Which tokenizer sized the chunks; empty for an estimate."""
-    tokenizer_json = getattr(embedder, "tokenizer_json", None)
-    return "" if chunker.estimated or tokenizer_json is None else hashlib.sha256(str(tokenizer_json).encode()).hexdigest()[:16]
