@@ -50,14 +50,14 @@ def test_the_seam_equals_the_stock_model(loaded: tuple[Any, Any]) -> None:
 
 
 def test_a_needle_in_the_middle_stays_or_goes_as_it_must(loaded: tuple[Any, Any]) -> None:
-    """About 1,000 tokens, a quarter kept: attention at the question finds the needle, a window of recent tokens cannot have it."""
+    """About 400 tokens, a quarter kept: attention at the question finds the needle, a window of recent tokens cannot have it."""
     model, tokenizer = loaded
     if "qwen" not in str(model.config.model_type):
         pytest.skip("the base model does not answer questions reliably enough to show it")
-    text = FILLER * 20 + NEEDLE + FILLER * 30
+    text = FILLER * 8 + NEEDLE + FILLER * 12
     question = "What is the secret number of the lighthouse? Answer with the number only."
     found = {
-        recipe: "5172394" in Prefilled(model, tokenizer, text, recipe, question=mode).ask(question, max_new_tokens=24)  # type: ignore[arg-type]
+        recipe: "5172394" in Prefilled(model, tokenizer, text, recipe, question=mode).ask(question, max_new_tokens=10)  # type: ignore[arg-type]
         for recipe, mode in {
             "stock": "out",
             "snapkv(budget_fraction=0.25)": "in",

@@ -225,3 +225,17 @@ def test_ragged_questions_behind_a_shared_context_on_sliding_layers(tiny: Callab
     torch.testing.assert_close(got, alone, atol=2e-5, rtol=1e-5)
     later = model(torch.cat([IDS[1:], questions[1:, 4:], IDS[1:, :1]], dim=1)).logits[:, -1:]
     torch.testing.assert_close(step, later, atol=2e-5, rtol=1e-5)
+
+
+def test_gradients_flow_without_a_cache_as_in_stock(tiny: Callable[..., Any]) -> None:
+    model = tiny("llama")
+    weight = model.model.layers[0].self_attn.k_proj.weight
+
+    def gradient() -> Any:
+        loss = model(IDS, labels=IDS, use_cache=False).loss
+        return torch.autograd.grad(loss, weight)[0]
+
+    expected = gradient()
+    with attach(model):
+        got = gradient()
+    assert torch.equal(got, expected)
