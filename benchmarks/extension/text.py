@@ -2,11 +2,11 @@
 
 A small world over fewer than 512 words, so that a model of one million weights masters it within minutes:
 
-    note fone 47 .            a key and its value
-    code baki Q M R T .       a key and four letters
+    note moon:7 .             a key and its value, one word together
+    code lamp Q M R T .       a key and four letters
     the river moves under …   filler: sentences whose next word depends on the word before the last
-    ask fone 47 .             the value again: only the earlier note tells it (key-value retrieval)
-    show baki Q M R T .       the letters again (copying)
+    ask moon moon:7 .         the pair again: only the earlier note tells the value (key-value retrieval)
+    show lamp Q M R T .       the letters again (copying)
 
 Every key occurs in one note or code of a text, so a question has one answer. All randomness comes from the generator passed in;
 the word chain itself is fixed by `CHAIN_SEED`.
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Literal
@@ -29,9 +28,12 @@ Task = Literal["kv", "copy"]
 Ids = NDArray[np.int64]
 
 MARKS = ("<pad>", "<bos>", "<unk>", ".", "note", "ask", "code", "show")
-FIRST, SECOND = ["ba", "di", "fo", "gu", "ka", "li", "mo", "nu"], ["do", "ki", "lu", "ma", "ne", "po", "ra", "su"]
-KEYS = tuple(a + b for a, b in product(FIRST, SECOND))
-VALUES = tuple(str(n) for n in range(10, 74))
+KEY_TEXT = """
+moon lamp fish coin rope bell boat drum leaf nail ring salt seed shoe soap star wheel wool apple arrow brush chair clock glove
+"""
+KEYS = tuple(KEY_TEXT.split())
+VALUES = tuple(range(12))
+PAIRS = tuple(f"{key}:{value}" for key in KEYS for value in VALUES)
 LETTERS = tuple(ascii_uppercase[:20])
 FILLER_TEXT = """
 the a one this that every some old new small large quiet green cold early late river house road garden window table letter paper
@@ -42,10 +44,10 @@ during again slowly quickly often never always soon there here where when while 
 out of in on at by for about
 """
 FILLER = tuple(FILLER_TEXT.split())
-WORDS = (*MARKS, *KEYS, *VALUES, *LETTERS, *FILLER)
+WORDS = (*MARKS, *KEYS, *PAIRS, *LETTERS, *FILLER)
 ID = {word: i for i, word in enumerate(WORDS)}
 BOS, STOP, NOTE, ASK, CODE, SHOW = (ID[w] for w in ("<bos>", ".", "note", "ask", "code", "show"))
-KEY_IDS, VALUE_IDS, LETTER_IDS, FILLER_IDS = (np.array([ID[w] for w in ws]) for ws in (KEYS, VALUES, LETTERS, FILLER))
+KEY_IDS, PAIR_IDS, LETTER_IDS, FILLER_IDS = (np.array([ID[w] for w in ws]) for ws in (KEYS, PAIRS, LETTERS, FILLER))
 CODE_LETTERS = 4
 CHAIN_SEED = 20
 NOTES = 12  # pairs among which one question chooses, whatever the length
@@ -103,7 +105,7 @@ def sentence(rng: np.random.Generator) -> list[int]:
 
 
 def note(rng: np.random.Generator, key: int) -> list[int]:
-    return [NOTE, key, int(rng.choice(VALUE_IDS)), STOP]
+    return [NOTE, int(PAIR_IDS[(key - KEY_IDS[0]) * len(VALUES) + rng.integers(len(VALUES))]), STOP]
 
 
 def code(rng: np.random.Generator, key: int) -> list[int]:
@@ -112,7 +114,9 @@ def code(rng: np.random.Generator, key: int) -> list[int]:
 
 def asked(fact: list[int]) -> list[int]:
     """The question about a fact, with its answer."""
-    return [ASK if fact[0] == NOTE else SHOW, *fact[1:]]
+    if fact[0] == NOTE:
+        return [ASK, int(KEY_IDS[(fact[1] - PAIR_IDS[0]) // len(VALUES)]), *fact[1:]]
+    return [SHOW, *fact[1:]]
 
 
 OTHER, CHAINED, ANSWER = 0, 1, 2  # what a token of a training text is
@@ -129,7 +133,7 @@ def training_text(rng: np.random.Generator, length: int, rivals: int) -> tuple[I
     share = rng.uniform(0.1, 0.9)  # of facts among what is not a question
     ids, kinds, waiting = [BOS], [OTHER], list[list[int]]()
     while len(ids) < length:
-        if waiting and (len(ids) >= body or rng.random() < 0.2):
+        if waiting and (len(ids) >= body or rng.random() < 0.1):
             added = asked(waiting.pop(int(rng.integers(len(waiting)))))
             kind = ANSWER
         elif keys and len(waiting) < rivals and rng.random() < share:
@@ -139,7 +143,7 @@ def training_text(rng: np.random.Generator, length: int, rivals: int) -> tuple[I
         else:
             added, kind = sentence(rng), CHAINED
         ids += added
-        kinds += [OTHER, OTHER, *[kind] * (len(added) - 3), OTHER]
+        kinds += [OTHER, OTHER, *[kind] * (len(added) - 3), OTHER][: len(added)]
     return np.array(ids[:length]), np.array(kinds[:length])
 
 

@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 SEED = 7
 WINDOW = 256
 # (share of all steps, tokens a text, texts a batch, facts that wait for their question at a time)
-STAGES = ((0.10, 64, 48, 4), (0.15, 64, 48, 12), (0.20, 112, 28, 24), (0.20, 176, 18, 32), (0.35, WINDOW, 12, 48))
+STAGES = ((0.10, 64, 48, 6), (0.20, 96, 32, 12), (0.25, 160, 20, 24), (0.45, WINDOW, 12, 24))
 PEAK, WARM_STEPS = {"muon": 5e-3, "adam": 2e-3}, 40
 WEIGHTS = (0.05, 0.3, 1.0)  # in the loss: tokens that cannot be foretold, filler, answers
 
@@ -193,7 +193,7 @@ def finish(model: LlamaForCausalLM, meta: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="train the length-extension test-bed's model")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--minutes", type=float, default=40.0, help="limit of processor time over all runs together")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--work", type=Path, default=Path("build/extension"), help="where the resumable state is kept")

@@ -128,7 +128,7 @@ class Testbed:
         self.model = AutoModelForCausalLM.from_pretrained(EXTENSION / "model", dtype=torch.float32).eval()
         self.text = _text()
 
-    @cache  # noqa: B019 - lives as long as the session
+    @cache
     def questions(self, length: int, count: int, seed: int = 5) -> tuple[torch.Tensor, int]:
         """Ids [count, length] and where the one-token answers stand."""
         rng = np.random.default_rng((seed, length))

@@ -54,7 +54,7 @@ def test_a_model_with_a_larger_base_is_refused(ask):
 
 @pytest.mark.parametrize("options", [{"base": 1.0}, {"unscaled_layers": -1}])
 def test_bad_options(options):
-    with pytest.raises(ConfigError, match="base|unscaled_layers"):
+    with pytest.raises(ConfigError, match=next(iter(options))):
         EntropyABF(**options)
 
 

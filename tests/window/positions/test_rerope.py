@@ -66,7 +66,7 @@ def test_the_leaky_form_refuses_beyond_its_reach(ask):
 
 @pytest.mark.parametrize("options", [{"window_tokens": 0}, {"leak": 1.0}, {"leak": math.inf}])
 def test_bad_options(options):
-    with pytest.raises(ConfigError, match="window_tokens|leak"):
+    with pytest.raises(ConfigError, match=next(iter(options))):
         ReRoPE(**options)
 
 

@@ -5,8 +5,8 @@ Reference code read: LuLuLuyi/DPE.
 
 Idea: rotary pairs differ in how far they can be trusted. Cut them into ``groups``; probe each group's best compression s with
 needles at the target length while all others hold twice the nominal one. Beyond a local window w a compressed pair sees key j at
-⌊j / s⌋ and query i at ⌊i / s⌋ + w − ⌊w / s⌋. Only the share ``key_share`` of pairs with the greatest query norm × key norm is compressed, layer
-by layer and head by head; the others, and all pairs within w, keep plain positions.
+⌊j / s⌋ and query i at ⌊i / s⌋ + w − ⌊w / s⌋. Only the share ``key_share`` of pairs with the greatest query norm × key norm is
+compressed, layer by layer and head by head; the others, and all pairs within w, keep plain positions.
 
 Departs from the paper: the probe compares the answer's mean loss, not its accuracy, which few needles only resolve coarsely. The
 needles are stretches of the calibration text whose first half is repeated at its end and whose second half is the answer, so no
