@@ -44,7 +44,7 @@ from baywindow.window import attach
 
 FILES = {"qwen": "qwen2.5-coder-0.5b-instruct-q4_k_m", "embedded": "gemma-3-270m-q4_k_m"}
 METHODS = ("snapkv", "expected_attention", "kvzip", "random")
-KEPT = (1 / 2, 1 / 4, 1 / 10)
+KEPT = (1 / 4, 1 / 10, 1 / 2)  # in this order, so that a run cut short has the telling ones
 CONTEXT_TOKENS = {"qwen": 420, "embedded": 1400}  # Gemma's sliding layers see 512 tokens back: a shorter text would need no cache
 LONG_TOKENS, STEPS = 4096, 8
 MEMORY_TOKENS, PIECE = 16384, 1024
@@ -249,8 +249,9 @@ def child(folder: str, recipe: str) -> None:
 class Loaded:
     """A model, its tokenizer and its peer, and when to stop."""
 
-    def __init__(self, name: str, folder: Path, end: float) -> None:
-        self.folder, self._end, self._peer = folder, end, None
+    def __init__(self, folder: Path, end: float) -> None:
+        self.folder, self._end = folder, end
+        self._peer: Peer | None = None
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPE).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.left_out = ""
@@ -289,7 +290,8 @@ def run(options: argparse.Namespace) -> None:
         path.unlink(missing_ok=True)
     rows = Rows(path, key=lambda r: tuple(r.get(k) for k in ("part", "model", "sample", "method", "kept", "side")))
     end = time.monotonic() + options.hours * 3600
-    loaded = {name: Loaded(name, folder, end) for name, folder in folders(options.models.split(",")).items()}
+    here = folders(options.models.split(",")) if options.hours > 0 else {}
+    loaded = {name: Loaded(folder, end) for name, folder in here.items()}
     kinds = {"speed": speed_jobs, "caches": cache_jobs, "memory": memory_jobs}
     jobs = [kinds[part](name, one, rows) for part in options.parts.split(",") for name, one in loaded.items()]
     for step in turns(jobs):
@@ -319,12 +321,14 @@ def report(rows: Rows, options: argparse.Namespace) -> None:
         parts += [f"## {FILES[name]}", *speed_table(mine), *cache_table(mine), *memory_table(mine)]
     explained = "Every cell: mean with a 95 % bootstrap interval, n in brackets. Times are processor seconds of one thread."
     body = "\n\n".join([explained, *parts])
-    write("window", "Inside the window", body, {"rows": rows.rows}, f"python benchmarks/window.py --hours {options.hours}")
+    write("window", "Inside the window", body, {"rows": rows.rows}, f"python benchmarks/window.py --hours {options.hours:g}")
 
 
 def cell(values: list[float], digits: int = 2) -> str:
     if not values:
         return "–"
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f} (1)"
     mean, low, high = interval(values)
     return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}] ({len(values)})"
 
@@ -360,8 +364,8 @@ def cache_table(mine: list[dict[str, Any]]) -> list[str]:
         paired = [i for i in good if "nll" in other.get(i, {})]
         lines.append(
             [method, f"{kept:g}", side]
-            + [cell([float(r[what]) for r in good.values()]) for what in ("nll", "exact")]
-            + [cell([good[i]["nll"] - other[i]["nll"] for i in paired])]
+            + [cell([r["nll"] for r in good.values()], 3), cell([float(r["exact"]) for r in good.values()])]
+            + [cell([good[i]["nll"] - other[i]["nll"] for i in paired], 3)]
             + [f"{statistics.mean(r['nbytes'] for r in good.values()) / 2**20:.2f}", cell([r["cpu"] for r in good.values()])]
             + [cell([good[i]["cpu"] / other[i]["cpu"] for i in paired])]
         )
@@ -392,7 +396,7 @@ def memory_table(mine: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hours", type=float, default=0.5, help="stop after this time and report what there is")
+    parser.add_argument("--hours", type=float, default=0.5, help="stop after this time and report what there is (0: only report)")
     parser.add_argument("--models", default="qwen,embedded")
     parser.add_argument("--parts", default="memory,speed,caches")
     parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
