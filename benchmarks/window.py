@@ -362,13 +362,11 @@ def cache_table(mine: list[dict[str, Any]]) -> list[str]:
             continue
         other = found.get((method, kept, "kvpress"), {}) if side == "here" else {}
         paired = [i for i in good if "nll" in other.get(i, {})]
-        lines.append(
-            [method, f"{kept:g}", side]
-            + [cell([r["nll"] for r in good.values()], 3), cell([float(r["exact"]) for r in good.values()])]
-            + [cell([good[i]["nll"] - other[i]["nll"] for i in paired], 3)]
-            + [f"{statistics.mean(r['nbytes'] for r in good.values()) / 2**20:.2f}", cell([r["cpu"] for r in good.values()])]
-            + [cell([good[i]["cpu"] / other[i]["cpu"] for i in paired])]
-        )
+        quality = [cell([r["nll"] for r in good.values()], 3), cell([float(r["exact"]) for r in good.values()])]
+        quality.append(cell([good[i]["nll"] - other[i]["nll"] for i in paired], 3))
+        mib = statistics.mean(r["nbytes"] for r in good.values()) / 2**20
+        times = [cell([r["cpu"] for r in good.values()]), cell([good[i]["cpu"] / other[i]["cpu"] for i in paired])]
+        lines.append([method, f"{kept:g}", side, *quality, f"{mib:.2f}", *times])
     tokens = statistics.mean(r["tokens"] for r in mine if r["part"] == "caches")
     header = [
         "method",
