@@ -44,7 +44,7 @@ RECIPES = [
     "h2o(budget_tokens=40)",
     "streaming_llm(budget_tokens=40)",
     f"{CHOSEN} + offload(group_tokens=16)",
-    f"self_extend(group_tokens=4, window_tokens=16) + {CHOSEN}",
+    f"self_extend(group_tokens=8, window_tokens=16) + {CHOSEN}",
 ]
 
 
@@ -58,6 +58,7 @@ def test_asking_twice_gives_the_same_and_leaves_the_context_alone(tiny: Callable
     assert {n for layer in p.report().kept for row in layer for n in row} == {40}
     assert p.last_report is not None
     assert p.last_report.seen[0] > len(TEXT)
+    assert "kept out" in p.last_report.question
 
 
 def test_without_techniques_it_answers_as_the_stock_model(tiny: Callable[..., Any]) -> None:
@@ -85,6 +86,7 @@ def test_the_question_can_take_part_in_the_choice(tiny: Callable[..., Any]) -> N
     assert {n for layer in p.report().kept for row in layer for n in row} == {len(TEXT)}  # nothing dropped before a question is there
     p.ask("where did it run", max_new_tokens=4)
     assert p.last_report is not None
+    assert "took part" in p.last_report.question
     assert {n for layer in p.last_report.kept for row in layer for n in row} == {40 + 4}  # the last of the question, then three steps
     with pytest.raises(ConfigError, match="each_chunk"):
         Prefilled(tiny("llama"), characters(), TEXT, recipe, question="in", each_chunk=True)

@@ -125,7 +125,8 @@ class Calibration:
     forward: Callable[[Tensor, Callable[[LayerInfo, Tensor, Tensor], None] | None], Tensor]
     load_checkpoint: Callable[[], dict[str, NDArray[np.float32]]]
     save_checkpoint: Callable[[Mapping[str, NDArray[np.float32]]], None]
-    score_with: Callable[[InsideTechnique, Tensor], float]  # mean negative log-likelihood of ids [1, n] under a technique, in nats
+    # Mean negative log-likelihood, in nats, of the last so many tokens of ids [1, n] under a technique; 0: all but the first.
+    score_with: Callable[[InsideTechnique, Tensor, int], float]
     inv_freq: Tensor  # the model's own frequencies on full-attention layers, float32 [F]
     pair_columns: Tensor  # which frequency each rotated column belongs to, int64 [rotary_dim]
 

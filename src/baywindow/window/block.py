@@ -54,29 +54,25 @@ class Block:
         )
 
     def keep(self, mask: Tensor) -> Block:
-        """The slots where ``mask`` [B, H, L] is True, in order, valid ones first; holes fill up rows and heads that keep fewer."""
+        """The slots where ``mask`` [B, H, L] is True, in order; holes stand in front in rows and heads that keep fewer.
+
+        In front, so that what comes next is appended right behind the last token, in a batch as alone.
+        """
         mask = mask & (self.head_positions >= 0)
         if self.positions.dim() == 2 and bool((mask == mask[:, :1]).all()):
             mask = mask[:, :1]
         counts = mask.sum(dim=-1)
         longest = int(counts.max()) if counts.numel() else 0
-        order = torch.argsort(~mask, dim=-1, stable=True)[..., :longest]
-        index = torch.where(torch.arange(longest, device=mask.device) < counts[..., None], order, -1)
+        order = torch.argsort(mask, dim=-1, stable=True)[..., mask.shape[-1] - longest :]
+        index = torch.where(torch.arange(longest, device=mask.device) >= longest - counts[..., None], order, -1)
         return self.take(index)
 
     def split(self, counts: Tensor) -> tuple[Block, Block]:
-        """The first ``counts`` [B, H] held tokens of each row and head (holes behind), and the rest (holes in front)."""
+        """The first ``counts`` [B, H] held tokens of each row and head, and the rest (holes in front in both)."""
         held = self.head_positions >= 0
         rank = held.long().cumsum(dim=-1) - 1
-        first = self.keep(held & (rank < counts[..., None]))
-        rest = held & (rank >= counts[..., None])
-        if self.positions.dim() == 2 and bool((rest == rest[:, :1]).all()):
-            rest = rest[:, :1]
-        n = rest.sum(dim=-1)
-        longest = int(n.max()) if n.numel() else 0
-        order = torch.argsort(rest, dim=-1, stable=True)[..., rest.shape[-1] - longest :]
-        index = torch.where(torch.arange(longest, device=order.device) >= longest - n[..., None], order, -1)
-        return first, self.take(index)
+        first = rank < counts[..., None]
+        return self.keep(held & first), self.keep(held & ~first)
 
     def rows(self, index: Tensor) -> Block:
         """Batch rows ``index`` [B'], for beam search."""
@@ -127,7 +123,7 @@ class Flat:
         )
 
     def block(self) -> Block:
-        """Padded to the longest row and head: [B, H, L, …]. A plain view when all counts are equal."""
+        """Padded in front to the longest row and head: [B, H, L, …]. A plain view when all counts are equal."""
         B, H = self.counts.shape
         longest = int(self.counts.max()) if self.counts.numel() else 0
         if bool((self.counts == longest).all()):
@@ -136,7 +132,7 @@ class Flat:
                 values=self.values.view(B, H, longest, -1),
                 positions=self.positions.view(B, H, longest).long(),
             )
-        held = (torch.arange(longest)[None, None, :] < self.counts[..., None]).to(self.keys.device)
+        held = (torch.arange(longest)[None, None, :] >= longest - self.counts[..., None]).to(self.keys.device)
         keys = self.keys.new_zeros(B, H, longest, self.keys.shape[-1])
         values = self.values.new_zeros(B, H, longest, self.values.shape[-1])
         positions = torch.full((B, H, longest), -1, device=self.keys.device, dtype=torch.long)

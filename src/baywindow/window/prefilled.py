@@ -156,6 +156,7 @@ class Prefilled:
     def _copy(self, w: Runtime) -> WindowCache:
         cache = copy.deepcopy(self._cache)
         cache.runtime = w
+        cache.asked_after = self.question == "out"
         return cache
 
     def _runtime(self) -> Runtime:

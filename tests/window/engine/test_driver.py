@@ -13,6 +13,7 @@ from baywindow.window import attach
 from baywindow.window.engine import driver
 
 IDS = torch.randint(1, 97, (2, 50), generator=torch.Generator().manual_seed(2))
+CHAIN = "ada_kv + snapkv(budget_tokens=16, window_tokens=4) + kivi(group_tokens=4, residual_tokens=4)"
 REDUCING = ["snapkv(budget_tokens=16, window_tokens=4)", "random(budget_tokens=16)", "streaming_llm(budget_tokens=16)"]
 
 
@@ -150,3 +151,39 @@ def test_out_of_memory_names_a_budget_that_would_fit(tiny: Callable[..., Any], m
         with pytest.raises(BudgetError, match="out of memory after 20 tokens") as caught:
             w.prefill(IDS, chunk_tokens=10)
     assert "budget_tokens=64" in caught.value.hint
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("recipe", [*REDUCING, CHAIN])
+@pytest.mark.parametrize("options", [{}, {"each_chunk": True}], ids=["at the end", "each chunk"])
+def test_a_padded_batch_fed_in_chunks_gives_each_row_what_it_gets_alone(
+    tiny: Callable[..., Any], recipe: str, options: dict[str, Any]
+) -> None:
+    """The short row's chunks begin where its padding ends; compressing at the end, where chunks begin does not matter at all."""
+    model = tiny("gemma3")
+    mask = torch.ones(2, 50, dtype=torch.long)
+    mask[1, :20] = 0  # two whole chunks of padding
+    with attach(model, recipe) as w:
+        both = w.cache(question_tokens=3)
+        w.prefill(IDS * mask, both, mask=mask, chunk_tokens=10, **options)
+        alone = w.cache(question_tokens=3)
+        w.prefill(IDS[1:, 20:], alone, chunk_tokens=10, **options)
+        assert [h[1].tolist() for h in both.held()] == [h[0].tolist() for h in alone.held()]
+        step = torch.tensor([[5], [5]])
+        full = torch.cat([mask, torch.ones(2, 1, dtype=torch.long)], dim=1)
+        got = model(step, past_key_values=both, attention_mask=full, position_ids=torch.tensor([[50], [30]])).logits[1:]
+        want = model(step[:1], past_key_values=alone).logits
+    torch.testing.assert_close(got, want, atol=3e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_transformers_own_chunked_prefill_compresses_every_chunk(tiny: Callable[..., Any]) -> None:
+    model = tiny("llama")
+    with attach(model, "random(budget_tokens=16)") as w:
+        by_generate, by_hand = w.cache(), w.cache()
+        model.generate(IDS, past_key_values=by_generate, max_new_tokens=1, do_sample=False, prefill_chunk_size=10)
+        for piece in IDS.split(10, dim=1):
+            model(piece, past_key_values=by_hand)
+    for a, b in zip(by_generate.stores, by_hand.stores, strict=True):
+        assert torch.equal(a.view().positions, b.view().positions)
+        torch.testing.assert_close(a.view().keys, b.view().keys)

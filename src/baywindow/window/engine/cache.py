@@ -40,6 +40,7 @@ class WindowCache(Cache):  # type: ignore[misc]
         self.ids: list[Tensor] = []  # [B, n] pieces on the CPU, as they came; −1 where padding stood
         self.protect_from: Tensor | None = None  # true position per row from which tokens are the question
         self.row_tokens: Tensor | None = None  # tokens a row has had, [B]
+        self.asked_after = False  # a question comes behind a context that was compressed without it
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
         self.watcher: Callable[[Seen], None] | None = None  # of a probing forward
@@ -126,6 +127,6 @@ class WindowCache(Cache):  # type: ignore[misc]
         new.layers = [store.__deepcopy__(memo) for store in self.stores]
         new.mode, new.ids, new.notes = self.mode, list(self.ids), list(self.notes)
         new.protect_from, new.row_tokens = self.protect_from, self.row_tokens
-        new.seconds = dict(self.seconds)
+        new.seconds, new.asked_after = dict(self.seconds), self.asked_after
         memo[id(self)] = new
         return new

@@ -209,7 +209,10 @@ class LayerRun:
             self._watch(store, attending, query, visible, phase)
             if cache.mode != "hold":
                 self.reduce(store, phase)
-                pack(self.runtime, store)
+                # While the driver feeds and a reducer acts, the next piece may drop more, and packed groups would be opened and cut anew
+                # each time: they are packed when the prompt is closed.
+                if not (cache.driven and self.parts.reducer is not None):
+                    pack(self.runtime, store)
         self.spent = time.perf_counter() - started
         cache.spend("caches", self.spent)
 

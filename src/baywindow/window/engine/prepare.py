@@ -65,7 +65,7 @@ def _calibration(runtime: Runtime, ids: Tensor, checkpoint: Path) -> Calibration
         forward=lambda some, observe: _forward(runtime, some, observe),
         load_checkpoint=load,
         save_checkpoint=save,
-        score_with=lambda part, some: _score(runtime, part, some),
+        score_with=lambda part, some, tail: _score(runtime, part, some, tail),
         inv_freq=turner.inv_freq,
         pair_columns=turner._columns,
     )
@@ -81,13 +81,14 @@ def _forward(runtime: Runtime, ids: Tensor, observe: Observe | None) -> Tensor:
     return logits
 
 
-def _score(runtime: Runtime, part: InsideTechnique, ids: Tensor) -> float:
-    """Mean negative log-likelihood of all tokens but the first, in nats, with ``part`` in the seam for this forward only."""
+def _score(runtime: Runtime, part: InsideTechnique, ids: Tensor, tail: int) -> float:
+    """Mean negative log-likelihood of the last ``tail`` tokens (0: all but the first), in nats, with ``part`` in the seam this once."""
+    count = tail or ids.shape[1] - 1
     kept = runtime.parts
     try:
         runtime.parts = Parts.of(Recipe((part,)))
         runtime.parts.check(runtime.info)
-        logits = runtime.model(ids, use_cache=False).logits[0, :-1].float()
+        logits = runtime.model(ids[:, :-1], use_cache=False).logits[0, -count:].float()
     finally:
         runtime.parts = kept
-    return float(torch.nn.functional.cross_entropy(logits, ids[0, 1:].to(logits.device)))
+    return float(torch.nn.functional.cross_entropy(logits, ids[0, -count:].to(logits.device)))

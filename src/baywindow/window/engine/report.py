@@ -58,7 +58,7 @@ def report_of(runtime: Runtime, cache: WindowCache) -> Report:
     compresses = bool(runtime.parts.reducer or runtime.parts.finisher)
     if not compresses:
         question = "not affected (nothing is dropped)"
-    elif cache.question_tokens or cache.protect_from is not None:
+    elif cache.question_tokens or cache.protect_from is not None or cache.asked_after:
         question = "kept out of the compression"
     else:
         question = "took part in the compression"

@@ -49,7 +49,7 @@ class Tail:
         self.end += n
 
     def drop_first(self, n: int) -> None:
-        """Forget the ``n`` oldest slots. Their memory is reused at the next growth, or freed now if it is more than growth would ask for."""
+        """Forget the ``n`` oldest slots. Their memory is reused at the next growth, or freed now if growth would ask for less."""
         self.start += n
         self.tags = {name: tag[..., n:] for name, tag in self.tags.items()}
         self._free_spare()
