@@ -39,8 +39,9 @@ def broad() -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # a minute on an idle core
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="resident memory is read from /proc (Linux)")
-@pytest.mark.parametrize("length", [8192, 10240])
+@pytest.mark.parametrize("length", [8192, 9216])
 @torch.no_grad()
 def test_a_ragged_cache_frees_what_it_drops(broad: Any, length: int) -> None:
     ids = torch.randint(3, 64, (1, length), generator=torch.Generator().manual_seed(length))
@@ -54,7 +55,7 @@ def test_a_ragged_cache_frees_what_it_drops(broad: Any, length: int) -> None:
     for budget in (512, 2048):
         with attach(broad, f"ada_kv + snapkv(budget_tokens={budget})") as w:
             before = resident()
-            cache = w.prefill(ids, chunk_tokens=1024, each_chunk=budget == 512)
+            cache = w.prefill(ids, chunk_tokens=1024, each_chunk=(length, budget) != (8192, 2048))
             grew, held = resident() - before, cache.held()
         counts = torch.stack(held)
         assert int(counts.min()) < budget < int(counts.max())  # heads differ
