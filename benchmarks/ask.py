@@ -146,7 +146,8 @@ def run(options: argparse.Namespace) -> None:
     loaded = models(options.models.split(","))
     end = time.monotonic() + options.hours * 3600
     done = Counter(r["set"] for r in rows.rows)
-    for question in turns(nq + talk):
+    wanted = options.sets.split(",")
+    for question in turns([q for q in nq + talk if q.set in wanted]):
         if done[question.set] and options.most and question_index(rows, question, loaded) >= options.most:
             continue
         for name, model in loaded.items():
@@ -213,8 +214,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=1.5, help="stop asking after this time and report what there is")
     parser.add_argument("--models", default="qwen,embedded")
-    parser.add_argument("--recipe", default="hybrid > rag(k=5, budget_tokens=1200, max_new_tokens=64)")
-    parser.add_argument("--most", type=int, default=0, help="at most so many questions a set (0: all)")
+    parser.add_argument("--recipe", default="hybrid > rag(k=3, budget_tokens=900, max_new_tokens=40)")
+    parser.add_argument("--most", type=int, default=100, help="at most so many questions a set (0: all)")
+    parser.add_argument("--sets", default=",".join(SETS), help="ask only these sets (the report shows all)")
     parser.add_argument("--fresh", action="store_true", help="forget earlier answers")
     run(parser.parse_args())
 

@@ -5,7 +5,7 @@
 
 Generated are: the table of techniques (from their cards), the command line reference (from the commands' own flags), the table of
 settings (from their fields), the JSON schema of an answer (from its classes), and the pages of measurements (copies of what the
-benchmarks wrote to benchmarks/results). Nothing here imports torch.
+benchmarks wrote to benchmarks/results). Only the table of what combines imports torch.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def pages() -> dict[str, str]:
     """Every generated page: its path under docs, and its text."""
     return {
         "reference/techniques.md": techniques(),
+        "reference/combines.md": combines(),
         "reference/commands.md": commands(),
         "reference/settings.md": settings(),
         "reference/answer.schema.json": json.dumps(answer_schema(), indent=2, ensure_ascii=False) + "\n",
@@ -94,6 +95,14 @@ def one_technique(card: Card) -> Iterator[str]:
             default = f"`{cell(option.default)}`" if option.default else "must be given"
             yield f"| `{option.name}` | `{cell(option.type)}` | {default} | {cell(option.comment)} |"
         yield ""
+
+
+def combines() -> str:
+    """Which techniques inside the model stand together in one recipe."""
+    from baywindow.window import pairs
+
+    lines = ["# What combines", "", "Two techniques in one recipe: ✓ if they work together, else a number whose reason stands below.", ""]
+    return GENERATED + "\n".join(lines) + "\n" + pairs.table() + "\n"
 
 
 def paper(card: Card) -> str:

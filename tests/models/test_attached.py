@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from baywindow.errors import CapabilityError, ContextLengthError
+from baywindow.errors import CapabilityError, ConfigError, ContextLengthError
 from baywindow.models.base import Message, Sampling
 from baywindow.recipe import parse
 
@@ -85,3 +85,21 @@ def test_the_model_is_put_back_after_an_error(random_model):
 def test_a_model_that_is_not_open_refuses(scripted):
     with pytest.raises(CapabilityError, match="snapkv works inside a model"):
         scripted([]).attached(inside("snapkv"))
+
+
+def test_what_needs_preparing_is_refused_until_it_was_prepared(random_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("BAY_CACHE", str(tmp_path))
+    (part,) = inside("longrope(factor=2.0, population=4, parents=2, mutations=1, crossovers=1, rounds=1, samples=1)")
+    with pytest.raises(CapabilityError, match="longrope"), random_model.attached((part,)):
+        pass
+    assert random_model.prepare(part, "the band and the hand of the land " * 40).is_file()
+    with random_model.attached((part,)) as view:
+        assert view.context_length == 2 * random_model.context_length
+
+
+def test_what_has_nothing_to_prepare_says_so(random_model, scripted):
+    (part,) = inside("snapkv")
+    with pytest.raises(ConfigError, match="snapkv has nothing to prepare"):
+        random_model.prepare(part, "text")
+    with pytest.raises(CapabilityError, match="not open"):
+        scripted([]).prepare(part, "text")

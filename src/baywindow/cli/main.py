@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from baywindow.cli import ask, doctor, index, models, search, show, version
+from baywindow.cli import ask, doctor, index, models, prepare, search, show, version
 from baywindow.cli import list as list_
 from baywindow.errors import BayError, Interrupted
 
@@ -70,5 +70,17 @@ def _globals(
     """Ask long documents with any language model, inside a stated budget."""
 
 
-for command in (ask.ask, search.search, index.index, list_.list_techniques, show.show, models.models, doctor.doctor, version.version):
+COMMANDS = (
+    ask.ask,
+    search.search,
+    index.index,
+    list_.list_techniques,
+    show.show,
+    models.models,
+    prepare.prepare,
+    doctor.doctor,
+    version.version,
+)
+
+for command in COMMANDS:
     app.command(command.__name__.partition("_")[0])(command)

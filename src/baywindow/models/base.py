@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -162,6 +163,10 @@ class LanguageModel(ABC):
         raise CapabilityError(
             f"{parts[0].card.name} works inside a model, and {self.name} is not open", hint="use a local open-weights model"
         )
+
+    def prepare(self, part: Technique, text: str) -> Path:
+        """Run a technique's offline step on this model and keep what it finds; the file it was written to. Needs ``weights``."""
+        raise CapabilityError(f"{part.card.name} is prepared inside a model, and {self.name} is not open", hint="use a local model")
 
     def close(self) -> None:  # noqa: B027 - most have nothing to free
         """Free what the model holds (memory, connections)."""

@@ -5,12 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
+from baywindow.errors import ConfigError
 from baywindow.models.base import LanguageModel
 from baywindow.recipe import Recipe
 from baywindow.registry import Technique
 from baywindow.window import Runtime, attach
+from baywindow.window.base import InsideTechnique
+from baywindow.window.engine.prepare import prepare
 
 if TYPE_CHECKING:
     from baywindow.models.transformers.model import TransformersModel
@@ -32,6 +38,14 @@ def attached(model: TransformersModel, parts: Sequence[Technique]) -> Iterator[L
         view.name = f"{model.name}+{runtime.recipe}"
         view.seen_inside = lambda: _remark(runtime)
         yield view
+
+
+def prepared(model: TransformersModel, part: Technique, text: str) -> Path:
+    """The file with what ``part`` found on this text. Raises ConfigError for a technique that has nothing to prepare."""
+    if not isinstance(part, InsideTechnique):
+        raise ConfigError(f"{part.card.name} has nothing to prepare", hint="use it as it is")
+    ids = torch.tensor([model.text_ids(text)])
+    return prepare(model.model, part, ids)
 
 
 def _remark(runtime: Runtime) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from baywindow.errors import ContextLengthError, MissingExtraError, ModelError
@@ -21,7 +22,7 @@ from baywindow.registry import Technique
 
 try:
     from baywindow.models.transformers import loading, loop, scoring
-    from baywindow.models.transformers.attached import attached
+    from baywindow.models.transformers.attached import attached, prepared
     from baywindow.models.transformers.batching import batches
     from baywindow.models.transformers.choosing import Chooser
     from baywindow.models.transformers.reply import Reply
@@ -74,6 +75,10 @@ class TransformersModel(LanguageModel):
     def count_tokens(self, text: str | Prompt) -> int:
         """Exact. A plain text is counted without a BOS, a prompt with template and BOS (without examples)."""
         return len(self._renderer.data_ids(text) if isinstance(text, str) else self._renderer.ids(text))
+
+    def text_ids(self, text: str) -> list[int]:
+        """Ids of a plain text, with the BOS where the model wants one."""
+        return [*self._renderer.start(), *self._renderer.data_ids(text)]
 
     def prompt_tokens(self, prompt: Prompt, sampling: Sampling) -> int:
         return len(self._prepared(prompt, sampling)[0])
@@ -139,6 +144,9 @@ class TransformersModel(LanguageModel):
 
     def attached(self, parts: Sequence[Technique]) -> AbstractContextManager[LanguageModel]:
         return attached(self, parts)
+
+    def prepare(self, part: Technique, text: str) -> Path:
+        return prepared(self, part, text)
 
     def close(self) -> None:
         self.model = None
