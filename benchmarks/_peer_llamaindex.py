@@ -63,6 +63,15 @@ class MiniLM(BaseEmbedding):
         return self._get_text_embedding(query)
 
 
+def peak_mb() -> float:
+    """Peak memory of this process. Linux lets ru_maxrss start at the parent's peak, so the kernel's own count comes first."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def embedder_of(name: str) -> BaseEmbedding:
     kind, _, batch = name.partition(":")
     if kind == "stored":
@@ -92,7 +101,7 @@ def index(folder: str, store: str, tokenizer_json: str, name: str) -> dict:
     words = BM25Retriever.from_defaults(nodes=nodes, similarity_top_k=BEST)
     words.persist(str(Path(store) / "bm25"))
     seconds = time.perf_counter() - started
-    return {"seconds": seconds, "chunks": len(nodes), "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {"seconds": seconds, "chunks": len(nodes), "peak_mb": peak_mb()}
 
 
 def rank(tasks: str, vectors: str, out: str) -> dict:
