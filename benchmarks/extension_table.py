@@ -12,6 +12,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +56,16 @@ RECIPES: dict[str, tuple[Callable[[int], str], str]] = {
     "giraffe": (lambda s: "giraffe", "defaults: T = window"),
     "entropy_abf": (lambda s: "entropy_abf(unscaled_layers=0)", "base 500,000; the paper's 2 first of 32 layers are 0 of 3"),
     "rotary_distribution": (lambda s: f"rotary_distribution(factor={s}.0)", "factor = length / window; 360 bins"),
-    "longrope": (
-        lambda s: f"longrope(factor={s}.0, population=16, parents=8, mutations=4, crossovers=4, rounds=10, samples=2)",
-        "factor = length / window; population and rounds a quarter of the paper's 64 and 40, 2 texts for its 5: time",
-    ),
     "self_extend": (lambda s: f"self_extend(group_tokens={group_for(s)})", "W = window / 4; G the smallest power of two that reaches"),
     "rerope": (lambda s: "rerope", "defaults: w = window / 8, logits scaled by ln"),
     "rerope leaky": (lambda s: f"rerope(leak={2.0 * s})", "w = window / 8; leak twice length / window, the released 16 for 8"),
     "dual_chunk": (lambda s: "dual_chunk", "defaults: Qwen2.5-1M's 31 / 32 and 1 / 32 of the window"),
-    "dpe": (lambda s: f"dpe(factor={s}.0, samples=3, answer_tokens=1)", "8 groups, 48 of 64 pairs; probed on 3 questions at the length"),
     "ms_poe": (lambda s: "ms_poe(first_layer=0)", "ratios 1.2 to 1.8; the paper's 2 first of 32 layers are 0 of 3"),
+    "longrope": (
+        lambda s: f"longrope(factor={s}.0, population=16, parents=8, mutations=4, crossovers=4, rounds=10, samples=2)",
+        "factor = length / window; population and rounds a quarter of the paper's 64 and 40, 2 texts for its 5: time",
+    ),
+    "dpe": (lambda s: f"dpe(factor={s}.0, samples=3, answer_tokens=1)", "8 groups, 48 of 64 pairs; probed on 3 questions at the length"),
 }
 
 
@@ -74,9 +75,9 @@ class Bed:
     def __init__(self) -> None:
         self.model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
 
-    def questions(self, times: int, count: int, task: text.Task, seed: int = SEED) -> list[text.Question]:
-        rng = np.random.default_rng((seed, times, len(task)))
-        return [text.question(rng, times * WINDOW, task) for _ in range(count)]
+    def questions(self, times: int, count: int, seed: int = SEED) -> list[text.Question]:
+        rng = np.random.default_rng((seed, times))
+        return [text.question(rng, times * WINDOW) for _ in range(count)]
 
     def prepared(self, part: InsideTechnique, times: int) -> dict[str, Any]:
         """Calibrate on other questions of the target length, joined; the arrays found, for the record."""
@@ -85,15 +86,15 @@ class Bed:
         path = arrays_path(fingerprint(self.model), part)
         if not path.is_file():
             progress(f"preparing {part.card.name} for {times} windows")
-            ids = np.concatenate([q.ids for q in self.questions(times, 3, "kv", SEED + 1)])
+            ids = np.concatenate([q.ids for q in self.questions(times, 3, SEED + 1)])
             prepare(self.model, part, torch.from_numpy(ids)[None])
         return {name: np.round(a.astype(float), 3).tolist() for name, a in load_file(path).items() if a.size <= 64}
 
     @torch.no_grad()
-    def measure(self, recipe: str, times: int, target: int, count: int, task: text.Task) -> dict[str, Any]:
+    def measure(self, recipe: str, times: int, target: int, count: int) -> dict[str, Any]:
         """Exact match and mean loss (nats a token, teacher-forced) of each answer."""
         found = {p.card.name: self.prepared(p, target) for p in parse(recipe).inside if isinstance(p, Calibrated)}
-        asked = self.questions(times, count, task)
+        asked = self.questions(times, count)
         right: list[int] = []
         losses: list[float] = []
         started = time.perf_counter()
@@ -114,16 +115,16 @@ class Bed:
 
 def sizes(bed: Bed, hours: float, rows: int) -> dict[str, int]:
     """Questions a cell for each length, so that all cells fit the hours: from one forward of the slowest kind of scheme."""
-    costs = {times: bed.measure("rerope", times, times, 2, "kv")["seconds"] / 2 for times in TIMES}
+    costs = {times: bed.measure("rerope", times, times, 2)["seconds"] / 2 for times in TIMES}
     each = hours * 3600 / len(TIMES) / rows
     return {str(times): int(np.clip(each / cost, LEAST, MOST)) for times, cost in costs.items()}
 
 
-def write(parts: Parts, task: text.Task) -> str:
-    """The two tables of one task: accuracy with its interval, perplexity of the answer."""
+def write(parts: Parts) -> str:
+    """The two tables: accuracy with its interval, perplexity of the answer."""
     rows_right, rows_loss = [], []
     for name in RECIPES:
-        cells = [parts.get(f"{task} {name} {times}x") for times in TIMES]
+        cells = [parts.get(f"{name} {times}x") for times in TIMES]
         rows_right.append([name, *(shown_right(c) for c in cells)])
         rows_loss.append([name, *("" if c is None else f"{math.exp(min(30.0, float(np.mean(c['loss'])))):.3g}" for c in cells)])
     head = ["", *(f"{times}× ({times * WINDOW})" for times in TIMES)]
@@ -151,10 +152,7 @@ questions; rule of three where all or none are right). No scheme was tuned on th
 
 ## Key-value retrieval: one note among twelve, exact match
 
-{write(parts, "kv")}
-## Copying: four letters behind a key, exact match of all
-
-{write(parts, "copy")}
+{write(parts)}
 ## Settings
 
 {rules}
@@ -169,22 +167,16 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     bed, parts = Bed(), Parts("extension")
-    parts.run("questions", lambda: sizes(bed, args.hours, 2 * len(RECIPES)))
+    parts.run("questions", lambda: sizes(bed, args.hours, len(RECIPES)))
     counts = parts.get("questions")
     assert counts is not None
-    tasks: tuple[text.Task, ...] = ("kv", "copy")
-    for task in tasks:
+    for name, (make, _) in RECIPES.items():
+        if args.only and name not in args.only:
+            continue
         for times in TIMES:
-            for name, (make, _) in RECIPES.items():
-                if args.only and name not in args.only:
-                    continue
-                target = 8 if times == 1 else times
-                recipe, count = make(target), counts[str(times)] // (1 if task == "kv" else 2)
-                parts.run(
-                    f"{task} {name} {times}x",
-                    lambda r=recipe, t=times, g=target, c=count, k=task: bed.measure(r, t, g, c, k),  # type: ignore[misc]
-                )
-                (RESULTS / "extension.md").write_text(report(parts), encoding="utf-8")
+            target = 8 if times == 1 else times
+            parts.run(f"{name} {times}x", partial(bed.measure, make(target), times, target, counts[str(times)]))
+            (RESULTS / "extension.md").write_text(report(parts), encoding="utf-8")
 
 
 if __name__ == "__main__":
