@@ -9,6 +9,7 @@ from torch import Tensor
 
 from baywindow.errors import BudgetError, ConfigError
 from baywindow.window.engine.cache import WindowCache
+from baywindow.window.engine.memory import give_back
 
 if TYPE_CHECKING:
     from baywindow.window.engine.runtime import Runtime
@@ -56,6 +57,8 @@ def prefill(
         if close:
             runtime.finish(cache)
             cache.close()
+            if runtime.parts.caches:
+                give_back()
         else:
             cache.mode = "hold"
     finally:
