@@ -15,7 +15,7 @@ FLAT_LIMIT = 50_000  # vectors; 384 dimensions of these are 77 MB and take some 
 RECALL_WANTED = 0.95
 RECALL_QUESTIONS = 100
 RECALL_K = 10
-FIRST_NPROBES = 10
+FIRST_NPROBES = 2  # each probe reads a partition: time goes up with them
 SPARE = 50  # vectors of deleted chunks that may stand among the nearest until the next tidying
 
 Hits = list[tuple[int, float]]  # (chunk id, cosine similarity), best first

@@ -62,7 +62,7 @@ class Store:
 
     def create(self, about: About) -> None:
         """Makes the tables anew, dropping what was there. Only under the writer's lock."""
-        from lancedb.index import FTS
+        from lancedb.index import FTS, BTree
 
         with self.translated():
             for name in self._names():
@@ -71,6 +71,7 @@ class Store:
             chunks = self._connection().create_table("chunks", schema=CHUNKS)
             words = FTS(custom_stop_words=sorted(STOP_WORDS), max_token_length=LONGEST_WORD)
             chunks.create_index("text", config=words)
+            chunks.create_index("id", config=BTree())  # halves the time to fetch the passages of a vector search
             table = pa.table({"n": [1], "json": [json.dumps(asdict(about))]}, schema=ABOUT)
             self._connection().create_table("about", table)
         self._tables = {}
