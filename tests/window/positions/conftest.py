@@ -135,8 +135,9 @@ class Testbed:
         made = [self.text.question(rng, length) for _ in range(count)]
         return torch.from_numpy(np.stack([m.ids for m in made])), made[0].start
 
+    @cache
     @torch.no_grad()
-    def answers(self, recipe: str | Recipe, length: int, count: int = 16) -> tuple[float, float]:
+    def answers(self, recipe: str | Recipe, length: int, count: int = 4) -> tuple[float, float]:
         """Accuracy and mean loss (nats) of the answers under a recipe."""
         ids, start = self.questions(length, count)
         with attach(self.model, recipe):

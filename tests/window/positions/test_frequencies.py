@@ -127,9 +127,10 @@ def test_bad_betas():
 
 @pytest.mark.parametrize("name", ["linear", "ntk", "yarn"])
 def test_perplexity_beyond_the_window_is_below_plain_rope(testbed, name):
-    _, stock = testbed.answers("stock", 1024, count=8)
-    _, scaled = testbed.answers(f"{name}(factor=4)", 1024, count=8)
-    assert scaled < stock
+    _, stock = testbed.answers("stock", 1024)
+    _, scaled = testbed.answers(f"{name}(factor=4)", 1024)
+    assert scaled < 0.05
+    assert stock > 1.0
 
 
 def test_a_recipe_prints_only_what_differs():

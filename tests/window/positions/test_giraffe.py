@@ -71,3 +71,10 @@ def test_frozen_pairs_stay_inside_what_training_showed():
 
 def test_cost_is_that_of_the_cache():
     assert Giraffe().cost(Shape(layers=1, q_heads=2, kv_heads=1, head_dim=4, prompt_tokens=3)).flops == 0
+
+
+def test_loss_beyond_the_window_is_below_plain_rope(testbed):
+    _, stock = testbed.answers("stock", 1024)
+    _, truncated_basis = testbed.answers("giraffe", 1024)
+    assert truncated_basis < 0.05
+    assert stock > 1.0

@@ -61,9 +61,10 @@ def test_a_scaled_rope_is_refused(ask):
 
 
 def test_loss_at_the_target_length_is_below_plain_rope(testbed):
-    _, stock = testbed.answers("stock", 1024, count=8)
-    _, enlarged = testbed.answers("longllada(factor=4)", 1024, count=8)
-    assert enlarged < stock
+    _, stock = testbed.answers("stock", 1024)
+    _, enlarged = testbed.answers("longllada(factor=4)", 1024)
+    assert enlarged < 0.05
+    assert stock > 1.0
 
 
 def test_cost_is_that_of_the_cache():

@@ -88,7 +88,7 @@ def searched(saved=None, stop_after=None, **options):
     saved = {} if saved is None else saved
     scored = []
 
-    def score(part, ids):
+    def score(part, ids, tail):
         assert ids.shape == (1, 128)
         if stop_after is not None and len(scored) >= stop_after:
             raise KeyboardInterrupt
@@ -129,7 +129,7 @@ def test_an_overflowing_candidate_never_wins():
     calibration_loss = iter([math.nan])
     saved: dict[str, np.ndarray] = {}
 
-    def score(part, ids):
+    def score(part, ids, tail):
         return next(calibration_loss, float(np.sum(part.factors)))
 
     calibration = Calibration(
@@ -172,3 +172,24 @@ def test_bad_options(options):
 
 def test_cost_is_that_of_the_cache():
     assert LongRoPE().cost(Shape(layers=1, q_heads=2, kv_heads=1, head_dim=4, prompt_tokens=3)).flops == 0
+
+
+@pytest.mark.slow
+def test_searched_factors_have_a_loss_no_higher_than_linear_ntk_and_yarn(testbed, tmp_path, monkeypatch):
+    from baywindow.window.engine.prepare import prepare
+
+    monkeypatch.setenv("BAY_CACHE", str(tmp_path))
+    scheme = LongRoPE(factor=4.0, population=8, parents=4, mutations=2, crossovers=2, rounds=4, samples=1)
+    ids = testbed.questions(1024, 1, seed=6)[0]
+    prepare(testbed.model, scheme, ids)
+
+    def loss(recipe):
+        with torch.no_grad(), attach(testbed.model, recipe):
+            logits = testbed.model(ids[:, :-1], use_cache=False).logits[0]
+        return torch.nn.functional.cross_entropy(logits, ids[0, 1:]).item()
+
+    searched = loss(Recipe((scheme,)))
+    # The seeds carry LongRoPE's own temperature and lie on its grid; YaRN as such has another temperature.
+    assert searched <= min(loss("linear(factor=4)"), loss("ntk(factor=4)")) + 0.02
+    assert searched < loss("stock")
+    assert testbed.answers(Recipe((scheme,)), 1024)[0] == 1.0

@@ -98,3 +98,17 @@ def test_nothing_to_prepare_is_said(tiny):
 def test_an_empty_text_is_refused(tiny):
     with pytest.raises(SourceError, match="fewer than two tokens"):
         prepare(tiny("llama"), SMALL, torch.zeros(1, 1, dtype=torch.long))
+
+
+def test_a_score_is_the_loss_of_the_last_tokens(tiny):
+    model, ids, seen = tiny("llama"), text(40), []
+
+    class Probe(LongRoPE):
+        def prepare(self, calibration):
+            seen.extend(calibration.score_with(Linear(factor=1.0), calibration.ids, tail) for tail in (0, 3))
+            return {"factors": ids[0, :1].float().numpy()}
+
+    prepare(model, Probe(factor=2.0), ids)
+    with torch.no_grad():
+        losses = torch.nn.functional.cross_entropy(model(ids).logits[0, :-1], ids[0, 1:], reduction="none")
+    assert seen == pytest.approx([losses.mean().item(), losses[-3:].mean().item()], abs=1e-4)

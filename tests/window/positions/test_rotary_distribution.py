@@ -76,3 +76,10 @@ def test_bad_options(options):
 
 def test_cost_is_that_of_the_cache():
     assert DPRoPE().cost(Shape(layers=1, q_heads=2, kv_heads=1, head_dim=4, prompt_tokens=3)).flops == 0
+
+
+def test_loss_beyond_the_window_is_below_plain_rope(testbed):
+    _, stock = testbed.answers("stock", 1024)
+    _, chosen = testbed.answers("rotary_distribution(factor=4)", 1024)
+    assert chosen < 0.05
+    assert stock > 1.0

@@ -126,7 +126,7 @@ class DPE(Calibrated, Position):
             scales = [common] * self.groups
             scales[group] = candidate(common, MULTIPLES[column])
             trial = replace(self, scales=tuple(scales))
-            done["losses"][group, column] = sum(answer_loss(calibration, trial, t, tail) for t, tail in texts) / len(texts)
+            done["losses"][group, column] = sum(calibration.score_with(trial, t, tail) for t, tail in texts) / len(texts)
             calibration.save_checkpoint(done)
         # Not a number would win argmin: a scheme whose loss overflows is the worst there is.
         best = np.argmin(np.nan_to_num(done["losses"], nan=np.inf), axis=1)
@@ -157,13 +157,6 @@ def with_needle(piece: Tensor, at: int, tokens: int) -> Tensor:
     """The text [1, n] with its last ``tokens`` replaced by the stretch that begins at ``at``: its second half can be known from there."""
     at = min(at, piece.shape[1] - 2 * tokens)
     return torch.cat([piece[:, :-tokens], piece[:, at : at + tokens]], dim=1)
-
-
-def answer_loss(calibration: Calibration, trial: DPE, ids: Tensor, tail: int) -> float:
-    """Mean loss of the last ``tail`` tokens, in nats: the difference of two scores, each a mean over all but the first token."""
-    n = ids.shape[1]
-    whole, head = calibration.score_with(trial, ids), calibration.score_with(trial, ids[:, : n - tail])
-    return (whole * (n - 1) - head * (n - tail - 1)) / tail
 
 
 def candidate(common: int, multiple: float) -> int:

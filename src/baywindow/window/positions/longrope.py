@@ -128,7 +128,7 @@ class LongRoPE(Calibrated, Position):
 
         def loss(gene: Gene) -> float:
             trial = replace(self, factors=tuple(gene.factors.tolist()), start_tokens=gene.start)
-            return sum(calibration.score_with(trial, t) for t in texts) / len(texts)
+            return sum(calibration.score_with(trial, t, 0) for t in texts) / len(texts)
 
         best = Search(self, loss, calibration).run(_seeds(calibration, self.factor))
         return {"factors": best.factors.astype(np.float32), "start_tokens": np.array([best.start], dtype=np.float32)}
