@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, zip_longest
+from pathlib import Path
 
 from _report import table
 from _rows import Rows, normalised, shared_data, shown, write
@@ -199,7 +200,7 @@ def report(rows: Rows, loaded: dict[str, LanguageModel], recipe: object, options
     names = list(data)
     for measure in next(iter(data.values()), {}):
         lines.append([measure, *(data[name][measure] for name in names)])
-    label = {name: f"{name} ({loaded[name].name})" for name in names}
+    label = {name: f"{name} ({Path(loaded[name].name).name})" for name in names}
     body = f"Recipe `{recipe}`. Means with 95 % bootstrap intervals.\n\n" + table(["", *(label[n] for n in names)], lines)
     write(
         "ask",

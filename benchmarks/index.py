@@ -2,7 +2,7 @@
 
     python benchmarks/index.py [--part NAME …] [--fresh]
 
-Writes results/index.json and results/index.md. Ratios come from runs that alternate within one call of this script.
+Writes results/indexing.json and results/indexing.md. Ratios come from runs that alternate within one call of this script.
 """
 
 from __future__ import annotations
@@ -426,7 +426,7 @@ def main() -> None:
     parser.add_argument("--part", action="append", default=[], help="run only this part (may be given more than once)")
     parser.add_argument("--fresh", action="store_true", help="run parts again that are already there")
     asked = parser.parse_args()
-    parts = Parts("index", only=asked.part, fresh=asked.fresh)
+    parts = Parts("indexing", only=asked.part, fresh=asked.fresh)
     model = str(embedded_folder())
     parts.run("recall", recall)
     parts.run("latency", latency)
