@@ -147,3 +147,15 @@ def test_examples_are_shown_to_a_base_model_only_if_the_token_budget_has_room_fo
         model = Base(["x"])
         assert Run("q", garden, model, meter=Meter(budget=Budget(tokens=tokens))).call(prompt(20), how) == "x"
         assert model.samplings[0].examples == shown
+
+
+def test_what_happened_inside_the_model_is_in_every_step_and_noted_for_the_answer(garden, scripted):
+    class Inside(scripted):
+        def remark(self):
+            return f"kept {len(self.prompts)} of 9"
+
+    run = Run("q", garden, Inside(["x", "y"]))
+    run.call(prompt(3), Call(name="worker"))
+    run.call(prompt(3), Call(name="answer", final=True))
+    assert [step.note for step in run.steps] == ["kept 1 of 9", "kept 2 of 9"]
+    assert run.notes == ["kept 2 of 9"]

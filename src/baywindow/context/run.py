@@ -252,6 +252,9 @@ class Run:
             self.note("the deadline passed while the model was writing; its text ends there")
         if how.final and any(c.finish == "length" for c in done):
             self.note(f"the answer was cut off at {sum(c.generated_tokens for c in done)} tokens")
+        remark = self.model.remark()
+        if remark and how.final:
+            self.note(remark)
         self._add(
             Step(
                 name=how.name,
@@ -260,7 +263,7 @@ class Run:
                 tokens_out=sum(c.generated_tokens for c in done),
                 seconds=seconds,
                 regions=how.regions,
-                note=self.model.remark(),
+                note=remark,
             )
         )
 
