@@ -126,7 +126,7 @@ def write(parts: Parts) -> str:
     for name in RECIPES:
         cells = [parts.get(f"{name} {times}x") for times in TIMES]
         rows_right.append([name, *(shown_right(c) for c in cells)])
-        rows_loss.append([name, *("" if c is None else f"{math.exp(min(30.0, float(np.mean(c['loss'])))):.3g}" for c in cells)])
+        rows_loss.append([name, *("" if c is None else f"{math.exp(min(30.0, float(np.mean(c['loss'])))):.4g}" for c in cells)])
     head = ["", *(f"{times}× ({times * WINDOW})" for times in TIMES)]
     return f"{table(head, rows_right)}\n\nPerplexity of the answer:\n\n{table(head, rows_loss)}\n"
 
