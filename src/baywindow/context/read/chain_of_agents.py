@@ -50,6 +50,8 @@ WORKER_EXAMPLES = (
     departures=(
         "chunks are packed from structure-aware passages, not sentences, so that every citation keeps its exact span",
         "room for the previous message is reserved, which the paper's budget leaves out: without it later workers overflow",
+        "messages and the answer are shortened in small windows and budgets: the paper's 1,024 tokens would leave no room to read",
+        "a worker that finds nothing passes the previous message on unchanged, so that a small model cannot lose it",
         "passage numbers are carried through the messages, so that the answer can cite",
         "one left-to-right pass only: the paper's ensembles multiply the calls",
     ),
