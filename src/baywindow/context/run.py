@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from baywindow.budget import NOTHING, Meter, Usage
 from baywindow.documents.base import Corpus, Passage
@@ -40,6 +41,7 @@ class Call:
     stop: tuple[str, ...] = ()
     regions: tuple[Region, ...] = ()
     withhold: Callable[[str, bool], bool] | None = None
+    json_schema: dict[str, Any] | None = None  # of the reply; `context.structured` sets it
 
 
 class Run:
@@ -241,7 +243,13 @@ class Run:
         return 0
 
     def _sampling(self, how: Call, new_tokens: int) -> Sampling:
-        return Sampling(max_new_tokens=new_tokens, seconds=self.meter.seconds_left(), examples=how.examples, stop=how.stop)
+        return Sampling(
+            max_new_tokens=new_tokens,
+            seconds=self.meter.seconds_left(),
+            stop=how.stop,
+            json_schema=how.json_schema,
+            examples=how.examples,
+        )
 
     def _record(self, how: Call, done: Sequence[Completion], seconds: float) -> None:
         for completion in done:
