@@ -70,6 +70,8 @@ def test_score_equals_one_full_forward(load, monkeypatch):
         logs = model.model(torch.tensor([ids])).logits[0].log_softmax(-1)
     expected = [float(logs[i - 1, ids[i]]) for i in range(first, len(ids))]
     np.testing.assert_allclose(score.logprobs, expected, atol=1e-5)
+    chances = logs[first - 1 : -1].double().exp()
+    np.testing.assert_allclose(score.entropies, -(chances * chances.log()).sum(-1), atol=1e-4)
     assert model.tokenizer.convert_tokens_to_string(list(score.tokens)) == continuation
 
 

@@ -91,10 +91,14 @@ class Stream:
 
 @dataclass(frozen=True)
 class Score:
-    """Log-probabilities (natural) of a continuation's tokens given a prompt; ``logprobs`` has shape (token,)."""
+    """Log-probabilities (natural) of a continuation's tokens given a prompt; ``logprobs`` has shape (token,).
+
+    ``entropies``, of the same shape and in nats, tell how open each place was before its token came; None where a model does not say.
+    """
 
     logprobs: NDArray[np.float32]
     tokens: tuple[str, ...] = ()
+    entropies: NDArray[np.float32] | None = None
 
     @property
     def nll(self) -> float:

@@ -125,8 +125,8 @@ class TransformersModel(LanguageModel):
         if first == 0 and ids:  # nothing stands before the first token: condition it on the end of another text, as is usual
             ids, first = [self.tokenizer.eos_token_id, *ids], 1
         self._check_room(len(ids), 0)
-        logprobs = scoring.continuation_logprobs(self.model, ids, first, self.new_cache(), self._lock)
-        return Score(logprobs, tuple(self.tokenizer.convert_ids_to_tokens(ids[first:])))
+        logprobs, entropies = scoring.continuation_scores(self.model, ids, first, self.new_cache(), self._lock)
+        return Score(logprobs, tuple(self.tokenizer.convert_ids_to_tokens(ids[first:])), entropies)
 
     def inspect(self, text: str, layers: Sequence[int], want: frozenset[Want]) -> Inspection:
         """Layers count blocks from 0 (negative: from the end); ``hidden`` is what leaves the block. A BOS has offsets (0, 0)."""

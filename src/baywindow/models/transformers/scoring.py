@@ -18,8 +18,11 @@ from baywindow.models.transformers.loop import forward
 _LOGIT_VALUES = 1 << 25  # at most 128 MB of float32 logits at once; a vocabulary may have 262,144 entries
 
 
-def continuation_logprobs(model: Any, ids: Sequence[int], first: int, cache: Any, lock: AbstractContextManager[Any]) -> NDArray[np.float32]:
-    """Natural log-probability of ``ids[first:]``, each given all before it; shape (len(ids) - first,). ``first`` is at least 1."""
+def continuation_scores(model: Any, ids: Sequence[int], first: int, cache: Any, lock: AbstractContextManager[Any]) -> NDArray[np.float32]:
+    """Natural log-probability of each of ``ids[first:]`` given all before it, and the entropy in nats of the distribution it was drawn from.
+
+    Both in one array of shape (2, len(ids) - first). ``first`` is at least 1.
+    """
     whole = torch.tensor([list(ids)], device=model.device)
     mask = torch.ones_like(whole)
     size = max(16, min(256, _LOGIT_VALUES // int(model.config.get_text_config().vocab_size)))
@@ -32,13 +35,14 @@ def continuation_logprobs(model: Any, ids: Sequence[int], first: int, cache: Any
             logits = forward(model, whole[:, start:end], mask[:, :end], cache, max(1, keep))
         if keep > 0:
             found.append(_of_targets(logits[0], whole[0, end - keep + 1 : end + 1]))
-    return torch.cat(found).numpy() if found else np.zeros(0, dtype=np.float32)
+    return torch.cat(found, dim=1).numpy() if found else np.zeros((2, 0), dtype=np.float32)
 
 
 @torch.inference_mode()
 def _of_targets(logits: Tensor, targets: Tensor) -> Tensor:
-    logits = logits.float()
-    return (logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(dim=-1)).cpu()
+    logs = logits.float().log_softmax(dim=-1)
+    entropy = torch.special.entr(logs.exp()).sum(dim=-1)
+    return torch.stack([logs.gather(-1, targets[:, None])[:, 0], entropy]).cpu()
 
 
 def insides(model: Any, ids: Sequence[int], layers: Sequence[int], want: frozenset[Want]) -> dict[Want, dict[int, NDArray[np.float32]]]:
