@@ -6,6 +6,7 @@ kept tokens of all rows and heads end to end, so what was dropped is really free
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -22,6 +23,13 @@ class Block:
     values: Tensor
     positions: Tensor
     tags: dict[str, Tensor] = field(default_factory=dict)
+
+    @staticmethod
+    def unread(*, keys: Tensor, values: Tensor, tags: dict[str, Tensor], read: Callable[[], Tensor]) -> Block:
+        """A block whose positions come from ``read`` when somebody asks for them first: a step needs none where nothing is hidden."""
+        block = object.__new__(_Unread)
+        block.__dict__.update(keys=keys, values=values, tags=tags, _read=read)
+        return block
 
     @property
     def length(self) -> int:
@@ -99,6 +107,17 @@ class Block:
                 name: torch.cat([b.tags.get(name, one.new_zeros(*b.keys.shape[:3])) for b in blocks], dim=2) for name, one in names.items()
             },
         )
+
+
+class _Unread(Block):
+    """What `Block.unread` gives."""
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name != "positions":
+            raise AttributeError(name)
+        found: Tensor = self.__dict__["_read"]()
+        self.__dict__["positions"] = found
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

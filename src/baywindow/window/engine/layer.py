@@ -14,6 +14,7 @@ from baywindow.window.block import Block
 from baywindow.window.caches.base import Moment, Phase, Seen
 from baywindow.window.engine.attending import Attending, by_query_head, folded, pair_positions
 from baywindow.window.engine.masks import MaskSpec, additive
+from baywindow.window.engine.places import sequence_of
 from baywindow.window.engine.store import Store
 from baywindow.window.positions.base import Asked, Branch
 
@@ -108,7 +109,10 @@ class LayerRun:
     def _stored(self, k: Tensor, value: Tensor, q_pos: Tensor) -> Block:
         if self.store is None:
             return Block(keys=k, values=value, positions=q_pos)
-        self.store.append(k, value, q_pos, padded=self.spec.new_padding is not None)
+        memo = self.runtime.forward.memo
+        if "starts" not in memo:
+            memo["starts"] = sequence_of(q_pos)
+        self.store.append(k, value, q_pos, memo["starts"], padded=self.spec.new_padding is not None)
         return self.store.view()
 
     def _attending(self, q: Tensor, block: Block, q_pos: Tensor, query: Tensor) -> Attending:

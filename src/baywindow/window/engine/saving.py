@@ -128,7 +128,7 @@ def _describe(store: Store, at: str, tensors: dict[str, Tensor]) -> Described:
         tensors |= {f"{at}.segment{j}.{name}": t for name, t in parts.items()}
     if store.tail is not None:
         block = store.tail.block
-        tensors |= {f"{at}.tail.{name}": getattr(block, name) for name in ("keys", "values", "positions")}
+        tensors |= {f"{at}.tail.keys": block.keys, f"{at}.tail.values": block.values, f"{at}.tail.positions": block.positions.int()}
         tensors |= {f"{at}.tag.{name}": t for name, t in block.tags.items()}
         described["tags"] = sorted(block.tags)
     described["states"] = {part: sorted(state) for part, state in store.states.items() if state}
@@ -154,7 +154,7 @@ def _restore(store: Store, described: Described, at: str, tensors: dict[str, Ten
         store.segments.append(mover.put(segment, device) if mover is not None else segment)
     if "tags" in described:
         tags = {name: get(f"tag.{name}") for name in described["tags"]}
-        block = Block(keys=get("tail.keys"), values=get("tail.values"), positions=get("tail.positions"), tags=tags)
+        block = Block(keys=get("tail.keys"), values=get("tail.values"), positions=get("tail.positions").long(), tags=tags)
         store.tail = Tail(block)
     store.states = {part: {name: get(f"state.{part}.{name}") for name in names} for part, names in described["states"].items()}
     if described.get("watched"):

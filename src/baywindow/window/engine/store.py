@@ -119,8 +119,8 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
 
     # -- what the engine calls --------------------------------------------------------------------------------------------
 
-    def append(self, keys: Tensor, values: Tensor, positions: Tensor, *, padded: bool) -> None:
-        """New tokens [B, H, n, …] at true ``positions`` [B, n] (−1: padding)."""
+    def append(self, keys: Tensor, values: Tensor, positions: Tensor, starts: tuple[int, ...] | None, *, padded: bool) -> None:
+        """New tokens [B, H, n, …] at true ``positions`` [B, n] (−1: padding); ``starts`` as for `Tail.append`."""
         if padded:
             self.gaps = self.gaps or self.seen > 0 or bool((positions[:, -1] < 0).any())
             self.holes = True
@@ -132,7 +132,7 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
         if self.tail is None:
             self.tail = Tail(Block(keys=keys, values=values, positions=positions))
         else:
-            self.tail.append(keys, values, positions)
+            self.tail.append(keys, values, positions, starts)
         self.seen += keys.shape[2]
         self.probed = keys.shape[2] if self.record_past else 0
 
@@ -157,7 +157,7 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
         self.pristine = False
         if dense or int(held.min()) == int(held.max()):
             self.segments = []
-            self.tail = Tail(block)
+            self.tail = Tail(block, plain=dense)
             self.holes = bool((block.positions < 0).any())
         else:
             self.segments = [PlainSegment(Flat.of(block))]
@@ -231,7 +231,7 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
     def tensors(self) -> list[Tensor]:
         found = [t for s in self.segments for t in s.tensors().values()]
         if self.tail is not None:
-            found += [self.tail.keys, self.tail.values, self.tail.positions, *self.tail.tags.values()]
+            found += self.tail.tensors()
         found += [t for state in self.states.values() for t in state.values()]
         return found + ([self.watched.queries, self.watched.q_pos] if self.watched else [])
 
@@ -251,8 +251,7 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
     def _rows(self, index: Tensor) -> None:
         self.segments = [s.rows(index) for s in self.segments]
         if self.tail is not None:
-            device = self.tail.keys.device
-            self.tail = Tail(self.tail.block.rows(index.to(device)))
+            self.tail = self.tail.rows(index.to(self.tail.keys.device))
         for state in self.states.values():
             for name, tensor in state.items():
                 state[name] = tensor.index_select(0, index.to(tensor.device))
@@ -264,9 +263,7 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
         """A copy that shares nothing that can change: the tail is copied, segments are never modified and stay shared."""
         new = copy.copy(self)
         new.segments = list(self.segments)
-        new.tail = (
-            Tail(self.tail.block.rows(torch.arange(self.batch_size, device=self.tail.keys.device))) if self.tail is not None else None
-        )
+        new.tail = self.tail.rows(torch.arange(self.batch_size, device=self.tail.keys.device)) if self.tail is not None else None
         new.states = {name: {key: t.clone() for key, t in state.items()} for name, state in self.states.items()}
         memo[id(self)] = new
         return new

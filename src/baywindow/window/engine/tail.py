@@ -5,20 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baywindow.window.base import heads_of
 from baywindow.window.block import Block
-
-GROWTH = 1.25
-SLACK_TOKENS = 16
+from baywindow.window.engine.places import GROWTH, SLACK_TOKENS, Places
 
 
 class Tail:
-    """Slots ``start`` to ``end`` are in use. The first write is taken over without a copy where the tensors own their memory."""
+    """Slots ``start`` to ``end`` are in use. The first write is taken over without a copy where the tensors own their memory.
 
-    def __init__(self, block: Block) -> None:
+    ``places`` are the positions where they are known already; ``plain`` says that slots will be dropped at every step.
+    """
+
+    def __init__(self, block: Block, *, places: Places | None = None, plain: bool = False) -> None:
         self.keys = own(block.keys)
         self.values = own(block.values)
-        self.positions = own(block.positions)
+        self.places = places if places is not None else Places.of(block.positions, plain=plain)
         self.tags = dict(block.tags)
         self.start = 0
         self.end = block.length
@@ -28,34 +28,34 @@ class Tail:
 
     @property
     def block(self) -> Block:
-        """A view of what is held."""
+        """A view of what is held. Its positions are written out when somebody asks for them."""
         n = len(self)
-        return Block(
-            keys=self.keys.narrow(2, self.start, n),
-            values=self.values.narrow(2, self.start, n),
-            positions=self.positions.narrow(-1, self.start, n),
-            tags=self.tags,
+        return Block.unread(
+            keys=self.keys.narrow(2, self.start, n), values=self.values.narrow(2, self.start, n), tags=self.tags, read=self.places.listed
         )
 
-    def append(self, keys: Tensor, values: Tensor, positions: Tensor) -> None:
-        """New tokens [B, H, n, …] at ``positions`` [B, n]; tags of new tokens are 0."""
+    def append(self, keys: Tensor, values: Tensor, positions: Tensor, starts: tuple[int, ...] | None = None) -> None:
+        """New tokens [B, H, n, …] at ``positions`` [B, n], whose rows begin at ``starts`` if they are in sequence; tags of new tokens
+        are 0."""
         n = keys.shape[2]
         if self.end + n > self.keys.shape[2]:
             self._make_room(n)
         self.keys[:, :, self.end : self.end + n] = keys
         self.values[:, :, self.end : self.end + n] = values
-        self.positions[..., self.end : self.end + n] = positions if self.positions.dim() == 2 else positions[:, None, :]
+        self.places = self.places.append(positions, starts)
         self.tags = {name: torch.nn.functional.pad(tag, (0, n)) for name, tag in self.tags.items()}
         self.end += n
 
     def drop_first(self, n: int) -> None:
         """Forget the ``n`` oldest slots. Their memory is reused at the next growth, or freed now if growth would ask for less."""
         self.start += n
+        self.places = self.places.drop_first(n)
         self.tags = {name: tag[..., n:] for name, tag in self.tags.items()}
         self._free_spare()
 
     def drop_last(self, n: int) -> None:
         self.end -= n
+        self.places = self.places.drop_last(n)
         self.tags = {name: tag[..., : tag.shape[-1] - n] for name, tag in self.tags.items()}
         self._free_spare()
 
@@ -71,14 +71,15 @@ class Tail:
             new = old.new_empty(*old.shape[:2], capacity, old.shape[3])
             new[:, :, :used] = old.narrow(2, self.start, used)
             setattr(self, name, new)
-        positions = self.positions.new_full((*self.positions.shape[:-1], capacity), -1)
-        positions[..., :used] = self.positions.narrow(-1, self.start, used)
-        self.positions = positions
         self.start, self.end = 0, used
 
-    def per_head(self) -> None:
-        """Give every key/value head positions of its own."""
-        self.positions = heads_of(self.positions, self.keys.shape[1]).contiguous()
+    def rows(self, index: Tensor) -> Tail:
+        """Batch rows ``index`` [B'], in memory of their own."""
+        return Tail(self.block.rows(index), places=self.places.rows(index))
+
+    def tensors(self) -> list[Tensor]:
+        """Everything that is held, spare room included."""
+        return [self.keys, self.values, *self.places.tensors(), *self.tags.values()]
 
 
 def own(x: Tensor) -> Tensor:
