@@ -42,6 +42,7 @@ class Call:
     regions: tuple[Region, ...] = ()
     withhold: Callable[[str, bool], bool] | None = None
     json_schema: dict[str, Any] | None = None  # of the reply; `context.structured` sets it
+    strip: bool = True  # False keeps the blanks around a reply that goes on where another ended
 
 
 class Run:
@@ -140,7 +141,7 @@ class Run:
             self._show(stream, how)
         done = stream.completion
         self._record(how, [done], time.monotonic() - started)
-        return done.text.strip()
+        return done.text.strip() if how.strip else done.text
 
     def call_many(self, prompts: Sequence[Prompt], how: Call) -> list[str | None]:
         """Replies in order, made in parallel where the model can; None for those that the budget did not allow."""
