@@ -29,35 +29,37 @@ def useful(replies: Sequence[str | None]) -> list[str]:
     return [reply for reply in replies if reply and not declined(reply)]
 
 
-def notes_prompt(run: Run, notes: Sequence[str]) -> Prompt:
+def notes_prompt(run: Run, notes: Sequence[str], system: str = ANSWER_NOTES_SYSTEM) -> Prompt:
+    """The prompt of a reader's last call; ``system`` says what its notes are and how to answer from them."""
     text = "\n".join(defused(note) for note in notes)
-    return messages(ANSWER_NOTES_SYSTEM, f"Notes:\n{text}\n\nQuestion: {run.question}")
+    return messages(system, f"Notes:\n{text}\n\nQuestion: {run.question}")
 
 
-def lengths(run: Run, note_tokens: int, max_new_tokens: int) -> tuple[int, int]:
-    """How long a note and the answer may be: as asked for, but no more than an eighth each of what a small window or budget leaves
-    beside the instructions of two calls.
+def lengths(run: Run, note_tokens: int, max_new_tokens: int, share_of: int = 8) -> tuple[int, int]:
+    """How long a note and the answer may be: as asked for, but no more than an eighth each (one part in ``share_of``) of what a small
+    window or budget leaves beside the instructions of two calls.
     """
     instructions = 2 * run.model.count_tokens(question_frame(run, ()))
-    share = max(SHORTEST_ANSWER_TOKENS, (run.room(0, 0) - instructions) // 8)
+    share = max(SHORTEST_ANSWER_TOKENS, (run.room(0, 0) - instructions) // share_of)
     return min(note_tokens, share), min(max_new_tokens, share)
 
 
-def reserve(run: Run, note_tokens: int, max_new_tokens: int) -> Usage:
+def reserve(run: Run, note_tokens: int, max_new_tokens: int, system: str = ANSWER_NOTES_SYSTEM) -> Usage:
     """What must stay unspent for the answer: one call over one note."""
-    return Usage(calls=1, prompt_tokens=run.model.count_tokens(notes_prompt(run, ())) + note_tokens, generated_tokens=max_new_tokens)
+    prompt_tokens = run.model.count_tokens(notes_prompt(run, (), system)) + note_tokens
+    return Usage(calls=1, prompt_tokens=prompt_tokens, generated_tokens=max_new_tokens)
 
 
-def joined(run: Run, notes: Sequence[str], max_new_tokens: int) -> bool:
+def joined(run: Run, notes: Sequence[str], max_new_tokens: int, system: str = ANSWER_NOTES_SYSTEM) -> bool:
     """Whether one prompt holds all notes."""
-    return run.model.count_tokens(notes_prompt(run, notes)) <= run.room(0, max_new_tokens)
+    return run.model.count_tokens(notes_prompt(run, notes, system)) <= run.room(0, max_new_tokens)
 
 
-def answer_from_notes(run: Run, notes: Sequence[str], name: str, max_new_tokens: int) -> str:
+def answer_from_notes(run: Run, notes: Sequence[str], name: str, max_new_tokens: int, system: str = ANSWER_NOTES_SYSTEM) -> str:
     """The last call. Without notes the answer is "not found" and no call is made; without budget it is the notes themselves."""
     if not notes:
         return "" if run.cut_short else NOT_FOUND
-    prompt = notes_prompt(run, notes)
+    prompt = notes_prompt(run, notes, system)
     how = Call(
         name=name,
         max_new_tokens=max_new_tokens,
