@@ -118,7 +118,7 @@ def recipe_of(method: str, kept: float, tokens: int) -> str:
     the same bytes."""
     if method == "full":
         return "stock"
-    return f"{method}(budget_tokens={int(tokens * kept) - 1})"
+    return f"{method}(budget_tokens={int(tokens * (1 - (1 - kept))) - 1})"  # int() of a share evicted, as kvpress computes it
 
 
 @torch.no_grad()

@@ -103,3 +103,33 @@ def test_what_has_nothing_to_prepare_says_so(random_model, scripted):
         random_model.prepare(part, "text")
     with pytest.raises(CapabilityError, match="not open"):
         scripted([]).prepare(part, "text")
+
+
+def test_what_is_still_held_of_the_prompt_is_known_by_position(random_model):
+    """Streaming drops the middle in all heads alike: the first tokens and the last are held whole, the text is the prompt that was read."""
+    assert random_model.held() is None
+    with random_model.attached(inside("streaming_llm(budget_tokens=24, sink_tokens=4)")) as view:
+        said(view, new_tokens=1)
+        held = view.held()
+    assert held is not None
+    n = random_model.count_tokens(LONG)
+    assert held.share.tolist() == [1.0] * 4 + [0.0] * (n - 24) + [1.0] * 20
+    assert LONG[0].content.strip() in held.text
+    assert [held.text[a:b] for a, b in held.offsets] == [random_model.tokenizer.decode([i]) for i in random_model._renderer.ids(LONG)]
+
+
+def test_nothing_dropped_is_nothing_to_tell(random_model):
+    with random_model.attached(inside("snapkv(budget_tokens=4096)")) as view:
+        said(view, new_tokens=2)
+        assert view.held() is None
+
+
+def test_shares_are_the_mean_over_heads_and_layers(random_model):
+    with random_model.attached(inside("random(budget_tokens=20)")) as view:
+        said(view, new_tokens=1)
+        held = view.held()
+    n = random_model.count_tokens(LONG)
+    assert held is not None
+    assert held.share.sum() == pytest.approx(20, abs=1e-3)
+    assert len(held.share) == n
+    assert 0 < held.share.min() + 1e-9 < held.share.max() <= 1

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from baywindow.budget import NOTHING, Meter, Usage
+from baywindow.context.condensed import cited
+from baywindow.context.evicted import with_evicted
 from baywindow.documents.base import Corpus, Passage
 from baywindow.errors import CapabilityError, ContextLengthError
 from baywindow.models.base import Completion, LanguageModel, Prompt, Sampling, Stream
@@ -97,7 +99,7 @@ class Run:
     def number(self, passage: Passage) -> int:
         """The mark ``[n]`` of a passage in every prompt and answer of this run; the same passage keeps its number."""
         n = self._numbers.setdefault(passage.key, len(self._numbers) + 1)
-        self._numbered[n] = passage
+        self._numbered[n] = cited(passage)
         return n
 
     @contextmanager
@@ -140,7 +142,10 @@ class Run:
         if how.final:
             self._show(stream, how)
         done = stream.completion
-        self._record(how, [done], time.monotonic() - started)
+        seconds = time.monotonic() - started
+        if how.regions and (held := self.model.held()) is not None:
+            how = replace(how, regions=with_evicted(how.regions, held, prompt, self.question, self.corpus.excerpt))
+        self._record(how, [done], seconds)
         return done.text.strip() if how.strip else done.text
 
     def call_many(self, prompts: Sequence[Prompt], how: Call) -> list[str | None]:

@@ -13,13 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from baywindow.errors import CapabilityError
 from baywindow.registry import Technique
+
+if TYPE_CHECKING:
+    from baywindow.models.reading import Reader
 
 Role = Literal["system", "user", "assistant"]
 Finish = Literal["stop", "length", "deadline", "cancelled"]
@@ -118,6 +121,16 @@ class Inspection:
     hidden: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Held:
+    """What the inside of a model still holds of the prompt it read last: ``text`` is that prompt, ``offsets`` [token, 2] are the characters
+    of its tokens, and ``share`` [token] says which part of the key/value heads, of all layers with full attention, holds each."""
+
+    text: str
+    offsets: NDArray[np.int64]
+    share: NDArray[np.float32]
+
+
 class LanguageModel(ABC):
     """A language model. ``capabilities`` are probed, never guessed, in DESIGN's words (text, logprobs, weights, kv, tools)."""
 
@@ -162,11 +175,19 @@ class LanguageModel(ABC):
         """One line that a person should see on what the last generation did inside the model; empty if there is nothing to say."""
         return ""
 
+    def held(self) -> Held | None:
+        """What is left inside the model of the last generation's prompt; None where nothing was dropped."""
+        return None
+
     def attached(self, parts: Sequence[Technique]) -> AbstractContextManager[LanguageModel]:
         """This model with a recipe's inside half in place, for as long as the context lasts. Needs ``weights``."""
         raise CapabilityError(
             f"{parts[0].card.name} works inside a model, and {self.name} is not open", hint="use a local open-weights model"
         )
+
+    def read(self, text: str) -> AbstractContextManager[Reader]:
+        """Read a text once, to ask about it through several recipes (see `models.reading`). Needs ``weights``."""
+        raise CapabilityError(f"{self.name} is not open", hint="use a local open-weights model")
 
     def prepare(self, part: Technique, text: str) -> Path:
         """Run a technique's offline step on this model and keep what it finds; the file it was written to. Needs ``weights``."""

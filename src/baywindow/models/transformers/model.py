@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from baywindow.errors import ContextLengthError, MissingExtraError, ModelError
-from baywindow.models.base import Completion, Inspection, LanguageModel, Prompt, Sampling, Score, Stream, Want
+from baywindow.models.base import Completion, Held, Inspection, LanguageModel, Prompt, Sampling, Score, Stream, Want
 from baywindow.models.clock import Clock
 from baywindow.models.gguf import Progress
 from baywindow.models.plain import plain_stops
-from baywindow.models.rendering import Renderer
+from baywindow.models.reading import Reader
+from baywindow.models.rendering import Piece, Renderer
 from baywindow.registry import Technique
 
 try:
@@ -25,6 +26,7 @@ try:
     from baywindow.models.transformers.attached import attached, prepared
     from baywindow.models.transformers.batching import batches
     from baywindow.models.transformers.choosing import Chooser
+    from baywindow.models.transformers.reading import read
     from baywindow.models.transformers.reply import Reply
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] in {"torch", "transformers", "psutil"}:
@@ -57,9 +59,11 @@ class TransformersModel(LanguageModel):
         self.name = name or where
         self._fingerprint = loaded.fingerprint
         self._renderer = Renderer(self.tokenizer)
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()  # held during each forward
+        self.tested: set[str] = set()  # hashes of recipes that passed the engine's self-test on this model
         self.new_cache: Callable[[], Any] = lambda: loop.new_cache(self.model)
         self.seen_inside: Callable[[], str] = lambda: ""
+        self.held_inside: Callable[[], Held | None] = lambda: None
         self.cache_phase: Callable[[Any, str], None] = lambda cache, phase: None
         self.context_length = _window(self.model, self.name, context)
         self.instructed = self._renderer.has_template
@@ -80,6 +84,22 @@ class TransformersModel(LanguageModel):
         """Ids of a plain text, with the BOS where the model wants one."""
         return [*self._renderer.start(), *self._renderer.data_ids(text)]
 
+    def data_ids(self, text: str) -> list[int]:
+        """Ids of text that is data, without a BOS; what looks like a control token is split into plain characters."""
+        return self._renderer.data_ids(text)
+
+    def template_ids(self, text: str) -> list[int]:
+        """Ids of template text, in which control tokens are meant."""
+        return self._renderer.template_ids(text)
+
+    def pieces(self, prompt: Prompt) -> list[Piece]:
+        """Template and contents of a prompt, in order."""
+        return self._renderer.pieces(prompt)
+
+    def new_reply(self, prompt_tokens: int, sampling: Sampling) -> Reply:
+        """One reply, to be filled token by token; it ends at what ends a turn of this model."""
+        return self._reply(prompt_tokens, sampling, ())
+
     def prompt_tokens(self, prompt: Prompt, sampling: Sampling) -> int:
         return len(self._prepared(prompt, sampling)[0])
 
@@ -91,7 +111,7 @@ class TransformersModel(LanguageModel):
 
         def pieces() -> Iterator[str]:
             if sampling.max_new_tokens > 0:
-                for (token,) in loop.step_tokens(self.model, feed, self._lock):
+                for (token,) in loop.step_tokens(self.model, feed, self.lock):
                     if piece := reply.push(token):
                         yield piece
                     if reply.done:
@@ -125,7 +145,7 @@ class TransformersModel(LanguageModel):
         if first == 0 and ids:  # nothing stands before the first token: condition it on the end of another text, as is usual
             ids, first = [self.tokenizer.eos_token_id, *ids], 1
         self._check_room(len(ids), 0)
-        logprobs, entropies = scoring.continuation_scores(self.model, ids, first, self.new_cache(), self._lock)
+        logprobs, entropies = scoring.continuation_scores(self.model, ids, first, self.new_cache(), self.lock)
         return Score(logprobs, tuple(self.tokenizer.convert_ids_to_tokens(ids[first:])), entropies)
 
     def inspect(self, text: str, layers: Sequence[int], want: frozenset[Want]) -> Inspection:
@@ -135,15 +155,21 @@ class TransformersModel(LanguageModel):
         self._check_room(len(start) + len(ids), 0)
         if not start + ids:
             return Inspection(())
-        with self._lock:
+        with self.lock:
             found = scoring.insides(self.model, [*start, *ids], layers, want)
         return Inspection((*[(0, 0)] * len(start), *offsets), attention=found["attention"], hidden=found["hidden"])
 
     def remark(self) -> str:
         return self.seen_inside()
 
+    def held(self) -> Held | None:
+        return self.held_inside()
+
     def attached(self, parts: Sequence[Technique]) -> AbstractContextManager[LanguageModel]:
         return attached(self, parts)
+
+    def read(self, text: str) -> AbstractContextManager[Reader]:
+        return read(self, text)
 
     def prepare(self, part: Technique, text: str) -> Path:
         return prepared(self, part, text)
@@ -178,7 +204,7 @@ class TransformersModel(LanguageModel):
         replies = [self._reply(len(ids), sampling, stops) for ids, stops in prepared]
         texts = [""] * len(replies)
         if sampling.max_new_tokens > 0:
-            for tokens in loop.step_tokens(self.model, self._feed([ids for ids, _ in prepared], sampling, clock.running), self._lock):
+            for tokens in loop.step_tokens(self.model, self._feed([ids for ids, _ in prepared], sampling, clock.running), self.lock):
                 for row, (reply, token) in enumerate(zip(replies, tokens, strict=True)):
                     texts[row] += "" if reply.done else reply.push(token)
                 if all(reply.done for reply in replies):

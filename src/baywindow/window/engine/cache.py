@@ -40,6 +40,7 @@ class WindowCache(Cache):  # type: ignore[misc]
         self.ids: list[Tensor] = []  # [B, n] pieces on the CPU, as they came; −1 where padding stood
         self.protect_from: Tensor | None = None  # true position per row from which tokens are the question
         self.row_tokens: Tensor | None = None  # tokens a row has had, [B]
+        self.prompt_slots = 0  # that went in before the prompt was closed
         self.asked_after = False  # a question comes behind a context that was compressed without it
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
@@ -60,6 +61,7 @@ class WindowCache(Cache):  # type: ignore[misc]
     def close(self) -> None:
         """The prompt is over: later tokens are kept as they are, unless a policy acts at every step."""
         self.mode = "closed"
+        self.prompt_slots = self.get_seq_length()
         for store in self.stores:
             store.forget(self.runtime.parts.prompt_only)
 

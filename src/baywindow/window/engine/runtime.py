@@ -78,6 +78,11 @@ class Runtime:
         """The longest sequence in tokens that the recipe lets this model read; 0 if no part extends it."""
         return max((part.reach(self.info.trained_tokens) for part in self.parts.all), default=0)
 
+    @property
+    def last_cache(self) -> WindowCache | None:
+        """The cache that was made last."""
+        return self._last
+
     def report(self, cache: WindowCache | None = None) -> Report:
         """Tokens seen, kept per layer and head, bytes and seconds of ``cache`` (default: the last one made)."""
         chosen = cache or self._last
