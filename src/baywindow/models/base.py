@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Role = Literal["system", "user", "assistant"]
 Finish = Literal["stop", "length", "deadline", "cancelled"]
-Want = Literal["attention", "hidden"]
+Want = Literal["attention", "hidden", "scores"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class Score:
     logprobs: NDArray[np.float32]
     tokens: tuple[str, ...] = ()
     entropies: NDArray[np.float32] | None = None
+    offsets: tuple[tuple[int, int], ...] = ()  # characters of each token in the continuation; empty where a model does not say
 
     @property
     def nll(self) -> float:
@@ -113,12 +114,14 @@ class Score:
 class Inspection:
     """What `inspect` saw. ``attention[layer]`` is (head, query token, key token); ``hidden[layer]`` is (token, dim).
 
-    ``offsets[i]`` is the character range of token i in the text.
+    ``scores[layer]`` is (head, key token): the last token's query times every key, not scaled, without softmax; layers above the
+    deepest one asked for do not run. ``offsets[i]`` is the character range of token i in the text.
     """
 
     offsets: tuple[tuple[int, int], ...]
     attention: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     hidden: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    scores: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,8 +170,16 @@ class LanguageModel(ABC):
         """Log-probability of each token of ``continuation`` after ``prompt``. Raises CapabilityError without ``logprobs``."""
         raise CapabilityError(f"{self.name} gives no log-probabilities", hint="use a local model")
 
+    def score_many(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
+        """`score` of many (prompt, continuation) texts, in order, without entropies where that is faster. Local models run batches."""
+        return [self.score(prompt, continuation) for prompt, continuation in pairs]
+
+    def last_states(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """What stands behind the last block and the final norm at the last token of each text: (text, dim). Needs ``weights``."""
+        raise CapabilityError(f"{self.name} does not show its insides", hint="use a local open-weights model")
+
     def inspect(self, text: str, layers: Sequence[int], want: frozenset[Want]) -> Inspection:
-        """Attention weights or hidden states of some layers. Raises CapabilityError without ``weights``."""
+        """Attention weights, the last token's attention scores, or hidden states of some layers. CapabilityError without ``weights``."""
         raise CapabilityError(f"{self.name} does not show its insides", hint="use a local open-weights model")
 
     def remark(self) -> str:

@@ -36,6 +36,7 @@ def attached(model: TransformersModel, parts: Sequence[Technique]) -> Iterator[L
     with attach(model.model, Recipe(tuple(parts)), tokenizer=model.tokenizer) as runtime:
         view = copy.copy(model)
         view.new_cache = runtime.cache
+        view.attached_to = True
         view.cache_phase = _tell
         view.context_length = max(model.context_length, runtime.reach())
         view.name = f"{model.name}+{runtime.recipe}"

@@ -12,7 +12,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from baywindow.errors import ContextLengthError, MissingExtraError, ModelError
+import numpy as np
+from numpy.typing import NDArray
+
+from baywindow.errors import ConfigError, ContextLengthError, MissingExtraError, ModelError
 from baywindow.models.base import Completion, Held, Inspection, LanguageModel, Prompt, Sampling, Score, Stream, Want
 from baywindow.models.clock import Clock
 from baywindow.models.gguf import Progress
@@ -22,7 +25,7 @@ from baywindow.models.rendering import Piece, Renderer
 from baywindow.registry import Technique
 
 try:
-    from baywindow.models.transformers import loading, loop, scoring
+    from baywindow.models.transformers import loading, loop, many, peeking, scoring
     from baywindow.models.transformers.attached import attached, prepared
     from baywindow.models.transformers.batching import batches
     from baywindow.models.transformers.choosing import Chooser
@@ -65,6 +68,7 @@ class TransformersModel(LanguageModel):
         self.seen_inside: Callable[[], str] = lambda: ""
         self.held_inside: Callable[[], Held | None] = lambda: None
         self.cache_phase: Callable[[Any, str], None] = lambda cache, phase: None
+        self.attached_to = False  # whether a recipe's inside half is in place
         self.context_length = _window(self.model, self.name, context)
         self.instructed = self._renderer.has_template
         self.label = "" if self.instructed else "base model"
@@ -135,18 +139,43 @@ class TransformersModel(LanguageModel):
     def score(self, prompt: str | Prompt, continuation: str) -> Score:
         """A text is tokenised together with its continuation; a token that spans the border belongs to the continuation."""
         if isinstance(prompt, str):
-            start = self._renderer.start()
-            ids, offsets = self._renderer.data_offsets(prompt + continuation)
-            first = len(start) + sum(end <= len(prompt) for _, end in offsets)
-            ids = [*start, *ids]
+            ids, first, offsets = self._joined(prompt, continuation)
         else:
             before = self._renderer.ids(prompt)
-            ids, first = [*before, *self._renderer.data_ids(continuation)], len(before)
-        if first == 0 and ids:  # nothing stands before the first token: condition it on the end of another text, as is usual
-            ids, first = [self.tokenizer.eos_token_id, *ids], 1
+            after, offsets = self._renderer.data_offsets(continuation)
+            ids, first = [*before, *after], len(before)
         self._check_room(len(ids), 0)
         logprobs, entropies = scoring.continuation_scores(self.model, ids, first, self.new_cache(), self.lock)
-        return Score(logprobs, tuple(self.tokenizer.convert_ids_to_tokens(ids[first:])), entropies)
+        return Score(logprobs, tuple(self.tokenizer.convert_ids_to_tokens(ids[first:])), entropies, tuple(offsets))
+
+    def score_many(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
+        """In batches; what a batch's prompts begin with is read once. One by one while something is attached to the model."""
+        if self.attached_to:
+            return [self.score(prompt, continuation) for prompt, continuation in pairs]
+        joined = [self._joined(prompt, continuation) for prompt, continuation in pairs]
+        for ids, _, _ in joined:
+            self._check_room(len(ids), 0)
+        found = many.scores_of(self.model, [many.Row(ids, first) for ids, first, _ in joined], self.lock)
+        return [
+            Score(logprobs, tuple(self.tokenizer.convert_ids_to_tokens(ids[first:])), None, tuple(offsets))
+            for logprobs, (ids, first, offsets) in zip(found, joined, strict=True)
+        ]
+
+    def last_states(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        rows = [self.text_ids(text) or [self.tokenizer.eos_token_id] for text in texts]
+        for ids in rows:
+            self._check_room(len(ids), 0)
+        return many.last_states(self.model, rows, self.lock)
+
+    def _joined(self, prompt: str, continuation: str) -> tuple[list[int], int, list[tuple[int, int]]]:
+        """Ids of a text and what follows it, where the latter begins, and the characters of its tokens (a token may span the border)."""
+        start = self._renderer.start()
+        ids, offsets = self._renderer.data_offsets(prompt + continuation)
+        count = sum(end <= len(prompt) for _, end in offsets)
+        spans = [(max(0, a - len(prompt)), b - len(prompt)) for a, b in offsets[count:]]
+        if not start and count == 0 and ids:  # nothing stands before the first token: condition it on the end of another text, as is usual
+            start = [self.tokenizer.eos_token_id]
+        return [*start, *ids], len(start) + count, spans
 
     def inspect(self, text: str, layers: Sequence[int], want: frozenset[Want]) -> Inspection:
         """Layers count blocks from 0 (negative: from the end); ``hidden`` is what leaves the block. A BOS has offsets (0, 0)."""
@@ -155,9 +184,21 @@ class TransformersModel(LanguageModel):
         self._check_room(len(start) + len(ids), 0)
         if not start + ids:
             return Inspection(())
+        if "scores" in want:
+            return self._with_scores([*start, *ids], (*[(0, 0)] * len(start), *offsets), layers, want)
         with self.lock:
             found = scoring.insides(self.model, [*start, *ids], layers, want)
         return Inspection((*[(0, 0)] * len(start), *offsets), attention=found["attention"], hidden=found["hidden"])
+
+    def _with_scores(
+        self, ids: list[int], offsets: tuple[tuple[int, int], ...], layers: Sequence[int], want: frozenset[Want]
+    ) -> Inspection:
+        if want != {"scores"}:
+            raise ConfigError("scores are read in a forward of their own, which ends early", hint="ask for the rest in another call")
+        numbers = {layer: scoring.layer_number(layer, len(self.model.get_decoder().layers)) for layer in layers}
+        with self.lock:
+            found = peeking.last_scores(self.model, ids, list(numbers.values()))
+        return Inspection(offsets, scores={layer: found[number] for layer, number in numbers.items()})
 
     def remark(self) -> str:
         return self.seen_inside()

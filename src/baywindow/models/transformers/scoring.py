@@ -51,7 +51,7 @@ def insides(model: Any, ids: Sequence[int], layers: Sequence[int], want: frozens
     Only the named layers are kept, through hooks: asking transformers for all of them would hold every layer's matrix.
     """
     blocks = model.get_decoder().layers
-    numbers = [_layer_number(layer, len(blocks)) for layer in layers]
+    numbers = [layer_number(layer, len(blocks)) for layer in layers]
     found: dict[Want, dict[int, NDArray[np.float32]]] = {"attention": {}, "hidden": {}}
 
     def keep(kind: Want, number: int, place: int) -> Any:
@@ -95,7 +95,8 @@ def _as_is() -> Iterator[None]:
     yield
 
 
-def _layer_number(layer: int, count: int) -> int:
+def layer_number(layer: int, count: int) -> int:
+    """A block's number from 0; ConfigError for one that is not there."""
     if not -count <= layer < count:
         raise ConfigError.bad_value("layer", layer, f"from 0 to {count - 1}, or from -{count} counted from the end")
     return layer % count
