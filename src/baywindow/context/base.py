@@ -31,7 +31,9 @@ class Compressor(Technique):
 
     @abstractmethod
     def compress(self, run: Run, passages: list[Passage]) -> list[Passage]:
-        """Exact sub-spans of the given passages, best first; what was dropped is reported through ``run.note``."""
+        """Exact sub-spans of the given passages, or `Condensed` ones (pieces with gaps, or words that a model wrote, each with the
+        exact passage it came from and is cited by), best first; what was dropped is reported through ``run.note``.
+        """
 
 
 class Reader(Technique):
