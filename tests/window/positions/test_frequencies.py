@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -25,8 +26,23 @@ def test_the_base_is_read_back_from_the_frequencies(base):
     assert base_of(frequencies(base, 16, LIKE)) == pytest.approx(base, rel=1e-4)
 
 
-def test_frequencies_rounded_to_bfloat16_still_show_their_base():
-    assert base_of(frequencies(10_000.0, 32, LIKE).bfloat16().float()) == pytest.approx(10_000.0, rel=0.02)
+@pytest.mark.parametrize("count", [4, 32, 64])
+@pytest.mark.parametrize("base", [500.0, 10_000.0, 500_000.0, 1_000_000.0])
+def test_frequencies_rounded_to_bfloat16_still_show_their_base(base, count):
+    assert base_of(frequencies(base, count, LIKE).bfloat16().float()) == pytest.approx(base, rel=0.01)
+
+
+@pytest.mark.parametrize("recipe", ["ntk(factor=2)", "yarn(factor=2)", "longllada(factor=2)", "entropy_abf"])
+def test_a_model_cast_to_bfloat16_can_be_extended(tiny, recipe):
+    """`Module.to` casts buffers too, so the model's own frequencies are rounded; the new ones differ by no more than that."""
+    model = copy.deepcopy(tiny("llama", "float32")).to(torch.bfloat16)
+    assert not torch.equal(model.model.rotary_emb.inv_freq.float(), tiny("llama", "float32").model.rotary_emb.inv_freq)
+    ids = torch.arange(1, 17)[None]
+    with torch.no_grad(), attach(tiny("llama", "bfloat16"), recipe):
+        exact = tiny("llama", "bfloat16")(ids).logits.float()
+    with torch.no_grad(), attach(model, recipe):
+        rounded = model(ids).logits.float()
+    assert torch.nn.functional.cosine_similarity(exact, rounded, dim=-1).min() > 0.98
 
 
 def test_a_scaled_rope_has_no_base():

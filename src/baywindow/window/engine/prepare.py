@@ -67,7 +67,7 @@ def _calibration(runtime: Runtime, ids: Tensor, checkpoint: Path) -> Calibration
         save_checkpoint=save,
         score_with=lambda part, some, tail: _score(runtime, part, some, tail),
         inv_freq=turner.inv_freq,
-        pair_columns=turner._columns,
+        pair_columns=turner.columns,
     )
 
 

@@ -52,7 +52,7 @@ class Turner:
         self._key = key
         self._apply = apply
         self._dtype = dtype  # of cos and sin, as the model's own module returns them
-        self._columns = self._layout()
+        self.columns = self._layout()  # the frequency that each column of cos belongs to: int64 [rotary_dim], on the CPU
 
     @property
     def inv_freq(self) -> Tensor:
@@ -67,7 +67,7 @@ class Turner:
         """cos and sin [..., rotary_dim] for positions ``at`` [...], or for positions by frequency [..., F] when ``inv_freq`` has the
         same last axis and ``at`` one axis more than a plain position tensor (the caller adds it: see `turn`)."""
         freq = (self.inv_freq if inv_freq is None else inv_freq.float()).to(at.device)
-        angles = (at.float() * freq)[..., self._columns.to(at.device)]
+        angles = (at.float() * freq)[..., self.columns.to(at.device)]
         factor = self.attention_scaling if scaling is None else scaling
         return (angles.cos() * factor).to(self._dtype), (angles.sin() * factor).to(self._dtype)
 
@@ -89,7 +89,7 @@ class Turner:
         """The mean of the rotations to positions ``at`` [B, m]: float32 [B, D, D], for row vectors. A rotation is linear in cos and sin,
         so rotating the unit vectors by their means gives it."""
         freq = self.inv_freq.to(at.device)
-        angles = (at.float()[..., None] * freq)[..., self._columns.to(at.device)]
+        angles = (at.float()[..., None] * freq)[..., self.columns.to(at.device)]
         cos, sin = (t.mean(dim=1, keepdim=True) * self.attention_scaling for t in (angles.cos(), angles.sin()))
         basis = torch.eye(head_dim, device=at.device).expand(at.shape[0], 1, -1, -1)
         return self._apply(basis, basis, cos.expand(-1, head_dim, -1), sin.expand(-1, head_dim, -1))[0][:, 0]

@@ -85,17 +85,16 @@ class Runtime:
 
     def report(self, cache: WindowCache | None = None) -> Report:
         """Tokens seen, kept per layer and head, bytes and seconds of ``cache`` (default: the last one made)."""
-        chosen = cache or self._last
-        if chosen is None:
-            raise ConfigError("there is no cache to report on", hint="make one with w.cache() and generate with it")
-        return report_of(self, chosen)
+        return report_of(self, self._chosen(cache, "report on"))
 
     def picture(self, cache: WindowCache | None = None, *, row: int = 0) -> str:
         """What was kept, per layer and head, as an SVG drawing of one sequence of the batch."""
-        chosen = cache or self._last
-        if chosen is None:
-            raise ConfigError("there is no cache to draw", hint="make one with w.cache() and generate with it")
-        return svg(chosen, row)
+        return svg(self._chosen(cache, "draw"), row)
+
+    def _chosen(self, cache: WindowCache | None, what: str) -> WindowCache:
+        if (chosen := cache or self._last) is None:
+            raise ConfigError(f"there is no cache to {what}", hint="make one with w.cache() and generate with it")
+        return chosen
 
     def __enter__(self) -> Runtime:
         return self
