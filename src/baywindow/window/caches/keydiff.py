@@ -6,8 +6,8 @@ Environments", arXiv 2504.15364.
 Idea: keys that point elsewhere than most tend to gather attention. The anchor of a head is the mean of its unit-length keys; the
 tokens whose keys have the smallest cosine similarity to it stay.
 
-Departs from the paper: nothing known. The choice is made once after the prompt, or after each chunk where chunks are compressed,
-which is the paper's setting.
+Departs from the paper: tokens that are generated stay, as in kvpress; the paper goes on evicting. The choice is made once after the
+prompt, or after each chunk where chunks are compressed, which is the paper's setting.
 
 Shapes and units: tokens per key/value head; scores float32 [B, H, L]; keys are taken rotated.
 
@@ -34,6 +34,7 @@ from baywindow.window.caches.base import Moment, Selector
     year=2025,
     needs=("weights", "kv"),
     claim="Without looking at attention, keeping the keys farthest from their mean keeps a distinctive token that recency loses.",
+    departures=("generated tokens stay: the budget is the prompt's, so that packing, moving and sharing of budgets combine with it",),
     slot="reduce",
 )
 class KeyDiff(Selector):

@@ -10,8 +10,8 @@ true distances, and all earlier chunks from c − 1. No relative position exceed
 (0.1 ln((p + 1) / L) + 1)² beyond the trained window L.
 
 Departs from the paper: the report scales all queries by the whole prompt's length; here each query by its own position, so that one
-pass, chunked prefill and decoding agree. vLLM multiplies by the root of the paper's factor and clips to c instead of c − 1; the
-papers are followed.
+pass, chunked prefill and decoding agree (vLLM does the same while decoding). Both released codes clip to c instead of c − 1, and
+vLLM multiplies by the root of the report's factor; the papers are followed.
 
 Shapes and units: ``local_tokens`` w in tokens, c the trained window. Up to three branches over true positions, one softmax.
 

@@ -9,7 +9,8 @@ search starts from linear, NTK and YaRN factors and their mutations; each round 
 Logits grow by 1 + ln(s) / ln(L), split over queries and keys.
 
 Departs from the paper: no fine-tuning and no second search after it; one set of factors, not a second one for short texts. The
-calibration text is the caller's, where the paper takes five books.
+calibration text is the caller's, where the paper takes five books. Grid and choices of n̂ are those of the paper's Table 4; the
+released search goes up to 1 + s, leaves n̂ at 0 in its newest form, and redraws all factors of a parent or none.
 
 Shapes and units: ``factor`` s = target length / trained length; factors (F,), fastest pair first; λ on a grid of 0.01.
 
