@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from os.path import commonprefix
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -83,8 +83,8 @@ def _shared(rows: Sequence[Row]) -> int:
     """Tokens that all rows begin with, without those whose logits are wanted."""
     if len(rows) < 2:
         return 0
-    common = commonprefix([row.ids for row in rows])
-    shared = min(len(common), min(row.first - 1 for row in rows))
+    same = takewhile(lambda column: len(set(column)) == 1, zip(*(row.ids[: row.first - 1] for row in rows), strict=False))
+    shared = sum(1 for _ in same)
     return shared if shared >= _LEAST_SHARED else 0
 
 
