@@ -50,7 +50,7 @@ class Recipe:
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset(need for part in (*self.inside, *self.outside) for need in part.card.needs)
+        return frozenset(need for part in (*self.inside, *self.outside) for need in part.needs)
 
     def with_defaults(self) -> Recipe:
         """The same recipe with a reader at its outside end: the design's default where none was named."""
@@ -66,7 +66,7 @@ class Recipe:
     def check_capabilities(self, capabilities: frozenset[str], model: str) -> None:
         """Raise CapabilityError naming the first technique that needs what the model lacks."""
         for part in (*self.inside, *self.outside):
-            if missing := [n for n in part.card.needs if n not in capabilities and n not in ("embedder", "training")]:
+            if missing := [n for n in part.needs if n not in capabilities and n not in ("embedder", "training")]:
                 raise CapabilityError(
                     f"{part.card.name} needs {', '.join(missing)}, which {model} does not offer",
                     hint=f"{model} offers: {', '.join(sorted(capabilities)) or 'nothing beyond text'}",

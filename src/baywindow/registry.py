@@ -103,6 +103,11 @@ class Technique:
 
     card: ClassVar[Card]
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it needs of the model: the card's needs, unless its options make it need less."""
+        return self.card.needs
+
     def options(self) -> dict[str, Any]:
         """Every option with its value, in declared order."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}  # type: ignore[arg-type]

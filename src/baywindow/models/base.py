@@ -143,6 +143,7 @@ class LanguageModel(ABC):
     instructed: bool = True  # False: a base model, which continues text and cannot be told to do something else
     capabilities: frozenset[str] = frozenset({"text"})
     context_length: int  # tokens, prompt plus generated
+    layers: int = 0  # blocks, where its insides are open
     exact_counts: bool = True  # False: `count_tokens` is an estimate
 
     @abstractmethod

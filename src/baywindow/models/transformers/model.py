@@ -68,6 +68,7 @@ class TransformersModel(LanguageModel):
         self.seen_inside: Callable[[], str] = lambda: ""
         self.held_inside: Callable[[], Held | None] = lambda: None
         self.cache_phase: Callable[[Any, str], None] = lambda cache, phase: None
+        self.layers = len(self.model.get_decoder().layers)
         self.attached_to = False  # whether a recipe's inside half is in place
         self.context_length = _window(self.model, self.name, context)
         self.instructed = self._renderer.has_template
