@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 
+import numpy as np
 import pytest
 
 from baywindow import recipe, registry
@@ -13,8 +15,40 @@ from baywindow.context.base import Reader
 from baywindow.context.reply import declined
 from baywindow.context.run import Run
 from baywindow.documents.base import Document
+from baywindow.models.base import Inspection, Score
 
 READERS = [card.name for card in registry.cards("context/read")]
+
+
+def plain_words(text: str) -> list[str]:
+    return [w.strip(".,?!:\n").lower() for w in text.split()]
+
+
+@pytest.fixture
+def scripted(scripted):
+    """The scripted model with insides to show, for readers that need them: words that occur in the question attract it."""
+
+    class OpenModel(scripted):
+        capabilities = frozenset({"text", "logprobs", "weights", "kv"})
+        looks = 0
+
+        def score(self, prompt, continuation):
+            self.looks += 1
+            text = prompt if isinstance(prompt, str) else prompt[-1].content
+            before, _, question = text.rpartition("Question:")
+            open_ = 5.0 - len({*plain_words(before)} & {*plain_words(question)} - {""})
+            values = np.full(len(continuation.split()), open_, dtype=np.float32)
+            return Score(-values, entropies=values)
+
+        def inspect(self, text, layers, want):
+            self.looks += 1
+            found = [m.span() for m in re.finditer(r"\S+", text)]
+            names = np.array([text[a:b].strip(".,?!").lower() for a, b in found])
+            same = np.where(names[:, None] == names[None, :], 1.0, 0.01) * np.tri(len(names))
+            attention = (same / same.sum(1, keepdims=True)).astype(np.float32)[None]
+            return Inspection(tuple(found), attention=dict.fromkeys(layers, attention))
+
+    return OpenModel
 
 
 @pytest.fixture(params=READERS)
@@ -37,8 +71,6 @@ def helpful(prompt) -> str:
     text = prompt[-1].content
     if "Osric" not in text:
         return "NOT FOUND"
-    import re
-
     marks = re.findall(r"<passage \[(\d+)\][^<]*?Osric", text) or re.findall(r"Osric[^\[]*\[(\d+)\]", text)
     return f"The keeper was Osric [{marks[-1]}]" if marks else "The keeper was Osric"
 
@@ -51,7 +83,7 @@ def test_it_answers_from_the_text_and_no_call_exceeds_the_window(reader, book, s
     run = Run(QUESTION, book, model)
     found = book.full_text(QUESTION, 5)
     assert "Osric" in reader.read(run, found)
-    assert run.meter.usage.calls == len(model.prompts) > 0
+    assert run.meter.usage.calls == len(model.prompts) + model.looks > 0
 
 
 def test_nothing_in_the_text_means_not_found(reader, book, scripted):

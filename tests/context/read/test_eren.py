@@ -46,7 +46,7 @@ def test_the_claim_in_miniature_an_edit_is_used_and_an_unrelated_answer_is_prese
 def test_an_answer_from_memory_cites_nothing(scripted):
     answer = ask(
         "What is the capital?",
-        [Document(text="The roof in Oslo was mended in 1987.", source="a.txt")],
+        [Document(text="Capital flows to Oslo these days.", source="a.txt")],
         recipe="full_text > eren",
         model=scripted(editor),
     )
