@@ -12,6 +12,7 @@ Errors: CapabilityError for ``rank="likelihood"`` with a model that gives no log
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from baywindow.context.base import Reader
@@ -108,7 +109,7 @@ class InContextRalm(Reader):
         return capped.call(packed.prompt, how) or ""
 
 
-def _prompt(run: Run, shown: tuple[Passage, ...] | list[Passage], said: str) -> Prompt:
+def _prompt(run: Run, shown: Sequence[Passage], said: str) -> Prompt:
     asked = question_frame(run, shown)
     return (*asked, Message("assistant", said)) if said else asked
 
