@@ -28,11 +28,15 @@ def parts(
     *,
     text_tokens: int,
     keep: Usage = NOTHING,
+    reserve_tokens: int = 0,
 ) -> list[Packed]:
-    """All passages (of the corpus, if none were chosen) in prompts of at most ``text_tokens`` of text; less where the window is small."""
+    """All passages (of the corpus, if none were chosen) in prompts of at most ``text_tokens`` of text; less where the window is small.
+
+    ``reserve_tokens`` of each prompt stay free for what the frame gets later.
+    """
     source = run.corpus.passages() if passages is None else passages
-    limit = run.model.count_tokens(frame(())) + text_tokens
-    return pack_all(run, source, frame, new_tokens, keep=keep, limit_tokens=limit)
+    limit = run.model.count_tokens(frame(())) + text_tokens + reserve_tokens
+    return pack_all(run, source, frame, new_tokens, keep=keep, limit_tokens=limit, reserve_tokens=reserve_tokens)
 
 
 def all_regions(run: Run, packs: Iterable[Packed]) -> tuple[Region, ...]:
@@ -45,9 +49,17 @@ def count_unread(run: Run, replies: Sequence[object | None], what: str = "parts"
         run.note(f"{unread} of {len(replies)} {what} were not read")
 
 
+def those_that_fit(notes: Sequence[T], fits: Callable[[Sequence[T]], bool], worth: Callable[[T], float] = lambda note: 0.0) -> list[T]:
+    """What fits when the least worthy are left out (of equals the last); the rest keeps its order."""
+    ranked = sorted(range(len(notes)), key=lambda i: -worth(notes[i]))
+    while ranked and not fits([notes[i] for i in sorted(ranked)]):
+        ranked.pop()
+    return [notes[i] for i in sorted(ranked)]
+
+
 def fitting(run: Run, notes: Sequence[T], fits: Callable[[Sequence[T]], bool], what: str = "notes") -> list[T]:
     """The notes that fit together; the rest is left out from the end and counted."""
-    kept = _worthiest(notes, fits, lambda note: 0.0)
+    kept = those_that_fit(notes, fits)
     if len(kept) < len(notes):
         run.note(f"{len(notes) - len(kept)} of {len(notes)} {what} did not fit and were left out")
     return kept
@@ -72,19 +84,11 @@ def merged_until_fit(
         groups = _groups(left, group_fits)
         made = merge(groups) if len(groups) < len(left) else [None]
         if any(note is None for note in made):
-            kept = _worthiest(left, fits, worth)
+            kept = those_that_fit(left, fits, worth)
             run.note(f"{len(left) - len(kept)} of {len(left)} notes did not fit and were left out")
             return kept
         left = [note for note in made if note is not None]
     return left
-
-
-def _worthiest(notes: Sequence[T], fits: Callable[[Sequence[T]], bool], worth: Callable[[T], float]) -> list[T]:
-    """What fits when the least worthy are left out; the rest keeps its order."""
-    ranked = sorted(range(len(notes)), key=lambda i: -worth(notes[i]))
-    while ranked and not fits([notes[i] for i in sorted(ranked)]):
-        ranked.pop()
-    return [notes[i] for i in sorted(ranked)]
 
 
 def _groups(notes: Sequence[T], group_fits: Callable[[Sequence[T]], bool]) -> list[list[T]]:
