@@ -1,0 +1,163 @@
+"""LongLLMLingua: the documents that make the question likely, and of them the words that the question makes likelier.
+
+Paper: Jiang 2023, LongLLMLingua: Accelerating and Enhancing LLMs in Long Context Scenarios via Prompt Compression, arXiv 2310.06839;
+reference code microsoft/LLMLingua was read.
+
+Idea: *coarse*: a passage is worth the mean log-probability of the question (and a sentence that asserts the answer is there) after it;
+the best fill the budget and ``spare_tokens`` more. *Fine*: a word is worth how much likelier the question makes it; each passage keeps
+a share of its words, larger for better ones. *Order*: best first, or the best at both ends.
+
+Departs: see the card.
+
+Shapes and units: ``budget_tokens`` of the target model; ``dynamic`` is the difference in kept share between the mean and the best
+passage; pieces are exact spans of characters.
+Cost: one forward over all passages with logits for the question only, two over those that are left; no generated token.
+Errors: CapabilityError if the scoring model gives no log-probabilities; ConfigError for an option out of range.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from baywindow.budget import Budgeted
+from baywindow.context.base import Compressor
+from baywindow.context.compress._budget import best_units, say_dropped, share
+from baywindow.context.compress._scoring import parts_of, per_unit, scored_many, scorer_of
+from baywindow.context.compress._units import Unit, words
+from baywindow.context.compress.extractive import Extractive
+from baywindow.context.run import Run
+from baywindow.documents.base import Passage
+from baywindow.errors import ConfigError
+from baywindow.models.base import LanguageModel
+from baywindow.registry import technique
+
+# The paper's restrictive statement: it keeps the small model from judging the question alone.
+RESTRICT = " We can get the answer to this question in the given documents."
+
+
+@technique(
+    summary="documents that make the question likely, then the words that the question makes likely",
+    paper="2310.06839",
+    year=2023,
+    needs=("logprobs",),
+    claim="At four times compression, question-aware pruning keeps more answers than pruning without the question, or at random.",
+    departures=(
+        "words, not tokens, are kept or dropped, so that names and numbers stay whole",
+        "a passage's words are scored after the question and the passage's own text, not after other passages' kept text: passages are "
+        "no running text, and all of them can be scored in one batch",
+        "no recovery of answer words: kept words are whole, and a citation quotes the source itself",
+    ),
+)
+class LongLlmlingua(Budgeted, Compressor):
+    default_budget_tokens: ClassVar[int] = 1024
+
+    spare_tokens: int = 100  # the paper's context budget, +100: what the fine step has to drop at the least
+    dynamic: float = 0.3  # the paper's δτ
+    order: Literal["sort", "two_stage", "original"] = "sort"
+    contrast: bool = True  # False: words are worth their self-information given the question
+    scorer: str | None = None  # a model's name; None is the model that answers
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.spare_tokens < 0:
+            raise ConfigError.bad_value("spare_tokens", self.spare_tokens, "0 or more")
+        if not 0 <= self.dynamic < 1:
+            raise ConfigError.bad_value("dynamic", self.dynamic, "from 0 to below 1")
+        if self.order not in ("sort", "two_stage", "original"):
+            raise ConfigError.bad_value("order", self.order, "sort, two_stage or original")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return self.card.needs if self.scorer is None else ()
+
+    def compress(self, run: Run, passages: list[Passage]) -> list[Passage]:
+        given, budget = share(run, self, passages)
+        if given <= budget:
+            return list(passages)
+        scorer = scorer_of(run, self.scorer)
+        worth = passage_worth(run, scorer, passages)
+        best = None if worth is None else self._coarse(run, passages, worth, budget)
+        ranked = None if best is None else self._fine(run, scorer, [passages[i] for i in best], budget)
+        if best is None or ranked is None:
+            return Extractive(budget_tokens=budget, by="words").compress(run, passages)
+        kept = best_units(run, [passages[i] for i in best], ranked, budget, " ")
+        kept = self._ordered(kept, passages)
+        say_dropped(run, self.card.name, given, passages, kept)
+        return kept
+
+    def _coarse(self, run: Run, passages: list[Passage], worth: list[float], budget: int) -> list[int]:
+        """Numbers of the passages that are left, best first."""
+        left = budget + self.spare_tokens
+        best: list[int] = []
+        for i in sorted(range(len(passages)), key=lambda i: -worth[i]):
+            best.append(i)
+            left -= run.model.count_tokens(passages[i].text)
+            if left < 0:
+                break
+        return best
+
+    def _fine(self, run: Run, scorer: LanguageModel, best: list[Passage], budget: int) -> list[Unit] | None:
+        """The words in the order in which room is made for them: every passage is filled up in step, to its own share."""
+        values = word_worth(run, scorer, best, contrast=self.contrast)
+        if values is None:
+            return None
+        shares = passage_shares(len(best), budget / max(1, sum(run.model.count_tokens(p.text) for p in best)), self.dynamic)
+        queue = []
+        for i, (units, worth) in enumerate(values):
+            for rank, at in enumerate(np.argsort(-worth, kind="stable")):
+                queue.append(((rank + 1) / len(units) / shares[i], i, units[int(at)]))
+        return [unit for _, _, unit in sorted(queue, key=lambda entry: entry[:2])]
+
+    def _ordered(self, kept: list[Passage], passages: list[Passage]) -> list[Passage]:
+        if self.order == "original":
+            place = {p.key: i for i, p in enumerate(passages)}
+            starts = [(p.source, p.start, i) for i, p in enumerate(passages)]
+
+            def given(p: Passage) -> int:
+                return place.get(p.key, max((i for source, start, i in starts if source == p.source and start <= p.start), default=0))
+
+            return sorted(kept, key=given)
+        return kept if self.order == "sort" else kept[::2] + kept[1::2][::-1]
+
+
+def passage_worth(run: Run, scorer: LanguageModel, passages: list[Passage]) -> list[float] | None:
+    """Mean log-probability of the question after each passage (the best part of one too long for the scorer); higher is better."""
+    asked = run.question + RESTRICT
+    places = [(i, span) for i, p in enumerate(passages) for span in parts_of(scorer, p.text, asked)]
+    found = scored_many(run, scorer, [(f"{passages[i].text[start:end]}\n\n", asked) for i, (start, end) in places])
+    if found is None:
+        return None
+    worth = [-np.inf] * len(passages)
+    for (i, _), score in zip(places, found, strict=True):
+        worth[i] = max(worth[i], -score.nll)
+    return worth
+
+
+def word_worth(run: Run, scorer: LanguageModel, passages: list[Passage], *, contrast: bool) -> list[tuple[list[Unit], np.ndarray]] | None:
+    """For every passage its words and their worth: ln p(word | question) - ln p(word), or -ln p(word | question) without contrast."""
+    asked = f"{run.question}\n\n"
+    places = [(i, span) for i, p in enumerate(passages) for span in parts_of(scorer, p.text, asked)]
+    texts = [passages[i].text[start:end] for i, (start, end) in places]
+    pairs = [(asked, text) for text in texts] + ([("", text) for text in texts] if contrast else [])
+    found = scored_many(run, scorer, pairs)
+    if found is None:
+        return None
+    made: list[tuple[list[Unit], np.ndarray]] = []
+    spans = [words(p.text) for p in passages]
+    values = [np.zeros(len(s), dtype=np.float32) for s in spans]
+    for at, (i, (start, end)) in enumerate(places):
+        inside = [n for n, (a, b) in enumerate(spans[i]) if start <= a and b <= end]
+        some = [spans[i][n] for n in inside]
+        given = per_unit(found[at], some, start)
+        values[i][inside] = given - per_unit(found[at + len(places)], some, start) if contrast else -given
+    for i, passage_spans in enumerate(spans):
+        made.append(([Unit(i, *span) for span in passage_spans], values[i]))
+    return made
+
+
+def passage_shares(count: int, base: float, dynamic: float) -> list[float]:
+    """The share of its words that each passage keeps, best first: from ``base + dynamic`` down to ``base - dynamic`` in equal steps."""
+    step = [dynamic * (1 - 2 * i / (count - 1)) if count > 1 else 0.0 for i in range(count)]
+    return [min(1.0, max(0.01, base + s)) for s in step]
