@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 # A generated sample is this close to the length asked for.
 TOLERANCE = 0.02
-_REMEMBERED_CHARACTERS = 400  # short units recur; whole haystacks do not
+REMEMBERED_CHARACTERS = 400  # short units recur; whole haystacks do not
 
 
 class TokenCounter:
@@ -23,7 +23,7 @@ class TokenCounter:
         self._known: dict[str, int] = {}
 
     def __call__(self, text: str) -> int:
-        if len(text) > _REMEMBERED_CHARACTERS:
+        if len(text) > REMEMBERED_CHARACTERS:
             return self._count(text)
         if text not in self._known:
             self._known[text] = self._count(text)
@@ -84,6 +84,8 @@ def cut(text: str, tokens: int, counter: TokenCounter) -> str:
     """The longest start of a text, ending at a word, that has at most ``tokens`` tokens; empty if no word fits."""
     if tokens <= 0:
         return ""
+    if counter(text) <= tokens:
+        return text.rstrip()
     ends = [m.end() for m in re.finditer(r"\S+", text)]
     n = most(lambda k: text[: ends[min(k, len(ends)) - 1]] if k and ends else "", tokens, counter) if ends else 0
     return text[: ends[min(n, len(ends)) - 1]] if n else ""

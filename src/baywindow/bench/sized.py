@@ -1,0 +1,95 @@
+"""Samples made to a length: a builder says what it would put into a room of so many tokens, and is corrected until the whole fits."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+from baywindow.bench.base import Order, Sample
+from baywindow.bench.counting import REMEMBERED_CHARACTERS, TOLERANCE, TokenCounter, cut
+from baywindow.errors import ConfigError
+
+T = TypeVar("T")
+_TRIES = 16
+_LONG = 200  # characters; what is longer tells how long a character is, in tokens
+_COUNTED = 64
+_CLOSE = 0.8 * TOLERANCE  # near enough not to count the whole again
+
+
+def rng_of(task: str, order: Order, purpose: str = "") -> random.Random:
+    """Random numbers that depend on nothing but the order, in every process."""
+    return random.Random(f"{task}:{order.seed}:{order.tokens}:{purpose}")
+
+
+def sized(task: str, order: Order, build: Callable[[int], Sample]) -> Sample:
+    """The sample that ``build(room)`` makes, with ``room`` steered until the prompt measures at most, and nearly, ``order.tokens``.
+
+    ``build`` must be deterministic and need not be exact: it estimates by parts. Each round counts the whole prompt once. The sample gets
+    its id and the metadata that every task has. ConfigError if nothing that ``build`` makes is short enough.
+    """
+    room = order.tokens - max(1, order.tokens // 200)
+    best: tuple[int, Sample] | None = None
+    tried: set[int] = set()
+    for _ in range(_TRIES):
+        made = build(room)
+        tried.add(room)
+        length = order.counter(made.prompt)
+        if length <= order.tokens and (best is None or length > best[0]):
+            best = (length, made)
+        if best is not None and best[0] >= (1 - _CLOSE) * order.tokens:
+            break
+        room += order.tokens - max(1, order.tokens // 200) - length
+        if room in tried:  # the parts are coarse here: look between
+            room += 1 if length <= order.tokens else -1
+    if best is None:
+        raise ConfigError(f"{task} does not fit into {order.tokens} tokens", hint="ask for a longer context")
+    length, made = best
+    facts = {"task": task, "length": order.tokens, "tokens": length, "seed": order.seed}
+    return replace(made, id=sample_id(task, order), metadata={**facts, **made.metadata})
+
+
+def sample_id(task: str, order: Order) -> str:
+    """Different for different orders of one tokenizer and haystack."""
+    parts = [task, f"{order.tokens}", f"seed{order.seed}"]
+    parts += [f"depth{order.depth:g}"] if order.depth is not None else []
+    return "/".join(parts + [f"{name}={order.options[name]}" for name in sorted(order.options)])
+
+
+def prefix(units: Iterable[str], room: int, counter: TokenCounter, joint: str = " ") -> list[str]:
+    """Units from the start whose token counts, each taken with the joint before it, sum to about ``room``; the last is cut at a word.
+
+    Counts are exact up to `_COUNTED` long units (short ones are counted once and remembered); from there on their length tells enough.
+    """
+    taken: list[str] = []
+    characters = tokens = long = 0
+    for unit in units:
+        if len(unit) <= REMEMBERED_CHARACTERS - len(joint) or long < _COUNTED:
+            cost = counter(joint + unit)
+            if len(unit) > _LONG:
+                long, characters, tokens = long + 1, characters + len(joint + unit), tokens + cost
+        else:
+            cost = round(len(joint + unit) * tokens / characters)
+        if cost > room:
+            part = cut(unit, room - counter(joint), counter)
+            return [*taken, part] if part else taken
+        taken.append(unit)
+        room -= cost
+    return taken
+
+
+class Drawn(list[T]):
+    """A list that grows by drawing, so that what stands at an index never depends on how many were asked for before."""
+
+    def __init__(self, draw: Callable[[], T]) -> None:
+        super().__init__()
+        self._draw = draw
+
+    def endless(self) -> Iterator[T]:
+        n = 0
+        while True:
+            if n == len(self):
+                self.append(self._draw())
+            yield self[n]
+            n += 1

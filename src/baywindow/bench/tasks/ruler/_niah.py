@@ -1,0 +1,152 @@
+"""Needles: keys with values, hidden in repeated noise, in natural text, or among other needles (the eight ``niah_*`` tasks)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from baywindow.bench.base import Order, Sample
+from baywindow.bench.counting import insert_at
+from baywindow.bench.sized import Drawn, prefix, rng_of, sized
+from baywindow.bench.tasks.ruler._words import KINDS
+from baywindow.documents.base import Document
+
+NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
+NEEDLE = "One of the special magic {kind} for {key} is: {value}."
+INSTRUCTION = (
+    "Some special magic {kind} are hidden within the following text. Make sure to memorize it. I will quiz you about the {kind} afterwards."
+)
+QUESTION = "What are all the special magic {kind} for {query} mentioned in the provided text?"
+PREFIX = "The special magic {kind} for {query} mentioned in the provided text are"
+INSTRUCTION_ONE = INSTRUCTION.replace("Some", "A").replace("are", "is")
+QUESTION_ONE = QUESTION.replace("are all", "is")
+PREFIX_ONE = PREFIX.replace("are", "is")
+_MEASURED = 100
+DEPTHS = tuple(round(100 * i / 39) for i in range(40))  # per cent; the official 40 places
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needles:
+    """The official parameters of one task: how many keys, values of each, keys asked for, and of which kinds."""
+
+    name: str
+    haystack: str  # noise, essay or needle
+    key_kind: str = "words"
+    value_kind: str = "numbers"
+    keys: int = 1
+    values: int = 1
+    queries: int = 1
+
+    @property
+    def one(self) -> bool:
+        """One value is asked for: the prompt is in the singular."""
+        return self.values * self.queries == 1
+
+    def __call__(self, order: Order) -> Sample:
+        """One sample; ``order.depth`` places the needle that is asked for."""
+        rng = rng_of(self.name, order)
+        pairs = _pairs(self, rng)
+        asked = rng.sample(sorted(pairs), self.queries)
+        needles = [(key, NEEDLE.format(kind=self.value_kind, key=key, value=value)) for key in pairs for value in pairs[key]]
+        rng.shuffle(needles)
+        depths = _depths(self, order, rng, [key in asked for key, _ in needles])
+        placed = [(depth, text) for depth, (_, text) in zip(depths, needles, strict=True)]
+        kind = self.value_kind[:-1] if self.one else self.value_kind
+        words = {"kind": kind, "query": _listed(asked)}
+        instruction, question, start = (INSTRUCTION_ONE, QUESTION_ONE, PREFIX_ONE) if self.one else (INSTRUCTION, QUESTION, PREFIX)
+        joint = " " if self.haystack == "essay" else "\n"
+        filler = _Filler(self, order, frozenset(pairs))
+        overhead = sum(order.counter("\n" + part) for part in (instruction.format(**words), question.format(**words)))
+        overhead += sum(order.counter(joint + text) for _, text in placed)
+
+        def build(room: int) -> Sample:
+            units = filler.upto(room - overhead, joint)
+            text = joint.join(insert_at(units, placed))
+            return Sample(
+                id="",
+                documents=(Document(text, "haystack.txt"),),
+                instruction=instruction.format(**words),
+                question=question.format(**words),
+                answer_prefix=start.format(**words),
+                gold=tuple(value for key in asked for value in pairs[key]),
+                scorer="includes_all",
+                max_new_tokens=128,
+                metadata={"depth": depths[[key in asked for key, _ in needles].index(True)], "depths": depths, "haystack": filler.name},
+            )
+
+        return sized(self.name, order, build)
+
+
+class _Filler:
+    """What the needles are hidden in, begun anew for each length asked for."""
+
+    def __init__(self, task: Needles, order: Order, keys: frozenset[str]) -> None:
+        self._order = order
+        self._task = task
+        self.name = order.haystack.name if task.haystack == "essay" else task.haystack
+        rng = rng_of(task.name, order, "filler")
+        make, value = KINDS[task.key_kind], KINDS[task.value_kind]
+
+        def other() -> str:
+            key = make(rng)
+            while key in keys:
+                key = make(rng)
+            return NEEDLE.format(kind=task.value_kind, key=key, value=value(rng))
+
+        self._others: Drawn[str] = Drawn(other)
+
+    def _units(self) -> Iterator[str]:
+        if self._task.haystack == "essay":
+            return self._order.haystack.from_seed(self._order.seed)
+        if self._task.haystack == "noise":
+            return iter(lambda: NOISE, "")
+        return self._others.endless()
+
+    def upto(self, room: int, joint: str) -> list[str]:
+        if self._task.haystack == "needle":
+            return whole_units(self._others, room, self._order, joint)
+        return prefix(self._units(), room, self._order.counter, joint)
+
+
+def whole_units(drawn: Drawn[str], room: int, order: Order, joint: str) -> list[str]:
+    """Units that are never cut. Their mean length is measured on the first hundred; a room for fewer is filled exactly: units taken
+    are exchanged for longer ones until the gap is as small as it gets."""
+    units = drawn.endless()
+    first = [next(units) for _ in range(_MEASURED)]
+    costs = [order.counter(joint + unit) for unit in first]
+    if room > sum(costs) // 2:
+        count = round(room / (sum(costs) / len(costs)))
+        return [unit for _, unit in zip(range(count), drawn.endless(), strict=False)]
+    count = next(n for n in range(len(costs)) if sum(costs[: n + 1]) > room)
+    taken, spare = list(range(count)), list(range(count, len(costs)))
+    gap = room - sum(costs[:count])
+    while gap > 0 and taken:
+        gains = ((costs[j] - costs[i], x, y) for x, i in enumerate(taken) for y, j in enumerate(spare) if costs[j] - costs[i] <= gap)
+        gain, x, y = max(gains, default=(0, 0, 0))
+        if gain <= 0:
+            break
+        taken[x], spare[y], gap = spare[y], taken[x], gap - gain
+    return [first[i] for i in taken]
+
+
+def _pairs(task: Needles, rng: random.Random) -> dict[str, list[str]]:
+    """Keys with their values, all different."""
+    key, value = KINDS[task.key_kind], KINDS[task.value_kind]
+    found: dict[str, list[str]] = {}
+    while len(found) < max(task.keys, task.queries):
+        found.setdefault(key(rng), [value(rng) for _ in range(task.values)])
+    return found
+
+
+def _depths(task: Needles, order: Order, rng: random.Random, asked: list[bool]) -> list[float]:
+    """Where each needle goes, 0 to 1: in natural text at different ones of the 40 official places, else anywhere."""
+    natural = task.haystack == "essay"
+    depths = [d / 100 for d in rng.sample(DEPTHS, len(asked))] if natural else [rng.random() for _ in asked]
+    if order.depth is not None:
+        depths[asked.index(True)] = order.depth
+    return [round(depth, 4) for depth in depths]
+
+
+def _listed(keys: list[str]) -> str:
+    return ", ".join(keys[:-1]) + ", and " + keys[-1] if len(keys) > 1 else keys[0]
