@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import platformdirs
 import pytest
 
 from baywindow import registry
-from baywindow.models.base import Completion, LanguageModel, Prompt, Sampling, Stream
+from baywindow.models.base import Completion, Inspection, LanguageModel, Prompt, Sampling, Score, Stream
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -60,6 +62,37 @@ class ScriptedModel(LanguageModel):
 def scripted() -> type[ScriptedModel]:
     """The class itself: ``scripted([reply, …], context_length=…)``."""
     return ScriptedModel
+
+
+def plain_words(text: str) -> list[str]:
+    return [w.strip(".,?!:\n").lower() for w in text.split()]
+
+
+@pytest.fixture
+def open_model() -> type[ScriptedModel]:
+    """The scripted model with insides to show, for readers that need them: words that occur in the question attract it."""
+
+    class OpenModel(ScriptedModel):
+        capabilities = frozenset({"text", "logprobs", "weights", "kv"})
+        looks = 0
+
+        def score(self, prompt, continuation):
+            self.looks += 1
+            text = prompt if isinstance(prompt, str) else prompt[-1].content
+            before, _, question = text.rpartition("Question:")
+            open_ = 5.0 - len({*plain_words(before)} & {*plain_words(question)} - {""})
+            values = np.full(len(continuation.split()), open_, dtype=np.float32)
+            return Score(-values, entropies=values)
+
+        def inspect(self, text, layers, want):
+            self.looks += 1
+            found = [m.span() for m in re.finditer(r"\S+", text)]
+            names = np.array([text[a:b].strip(".,?!").lower() for a, b in found])
+            same = np.where(names[:, None] == names[None, :], 1.0, 0.01) * np.tri(len(names))
+            attention = (same / same.sum(1, keepdims=True)).astype(np.float32)[None]
+            return Inspection(tuple(found), attention=dict.fromkeys(layers, attention))
+
+    return OpenModel
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ import dataclasses
 import re
 import time
 
-import numpy as np
 import pytest
 
 from baywindow import recipe, registry
@@ -15,40 +14,14 @@ from baywindow.context.base import Reader
 from baywindow.context.reply import declined
 from baywindow.context.run import Run
 from baywindow.documents.base import Document
-from baywindow.models.base import Inspection, Score
 
 READERS = [card.name for card in registry.cards("context/read")]
 
 
-def plain_words(text: str) -> list[str]:
-    return [w.strip(".,?!:\n").lower() for w in text.split()]
-
-
 @pytest.fixture
-def scripted(scripted):
-    """The scripted model with insides to show, for readers that need them: words that occur in the question attract it."""
-
-    class OpenModel(scripted):
-        capabilities = frozenset({"text", "logprobs", "weights", "kv"})
-        looks = 0
-
-        def score(self, prompt, continuation):
-            self.looks += 1
-            text = prompt if isinstance(prompt, str) else prompt[-1].content
-            before, _, question = text.rpartition("Question:")
-            open_ = 5.0 - len({*plain_words(before)} & {*plain_words(question)} - {""})
-            values = np.full(len(continuation.split()), open_, dtype=np.float32)
-            return Score(-values, entropies=values)
-
-        def inspect(self, text, layers, want):
-            self.looks += 1
-            found = [m.span() for m in re.finditer(r"\S+", text)]
-            names = np.array([text[a:b].strip(".,?!").lower() for a, b in found])
-            same = np.where(names[:, None] == names[None, :], 1.0, 0.01) * np.tri(len(names))
-            attention = (same / same.sum(1, keepdims=True)).astype(np.float32)[None]
-            return Inspection(tuple(found), attention=dict.fromkeys(layers, attention))
-
-    return OpenModel
+def scripted(open_model):
+    """Readers may look inside a model: it has insides to show."""
+    return open_model
 
 
 @pytest.fixture(params=READERS)
