@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from baywindow.bench.base import Order, Sample
@@ -96,17 +96,21 @@ class _Filler:
 
         self._others: Drawn[str] = Drawn(other)
 
-    def _units(self) -> Iterator[str]:
-        if self._task.haystack == "essay":
-            return self._order.haystack.from_seed(self._order.seed)
-        if self._task.haystack == "noise":
-            return iter(lambda: NOISE, "")
-        return self._others.endless()
-
     def upto(self, room: int, joint: str) -> list[str]:
         if self._task.haystack == "needle":
             return whole_units(self._others, room, self._order, joint)
-        return prefix(self._units(), room, self._order.counter, joint)
+        if self._task.haystack == "noise":
+            return noise(room, self._order, joint)
+        return prefix(self._order.haystack.from_seed(self._order.seed), room, self._order.counter, joint)
+
+
+def noise(room: int, order: Order, joint: str) -> list[str]:
+    """The repeated line as often as it fits; the last one ends at one of its five sentences."""
+    lines = prefix(itertools.repeat(NOISE), room, order.counter, joint)
+    if lines and lines[-1] != NOISE:
+        whole = lines[-1][: lines[-1].rfind(".") + 1]
+        lines[-1:] = [whole] if whole else []
+    return lines
 
 
 def whole_units(drawn: Drawn[str], room: int, order: Order, joint: str) -> list[str]:

@@ -8,8 +8,8 @@ import string
 
 from baywindow.bench.base import Order, Sample
 from baywindow.bench.counting import insert_at
-from baywindow.bench.sized import prefix, rng_of, sized
-from baywindow.bench.tasks.ruler._niah import NOISE
+from baywindow.bench.sized import rng_of, sized
+from baywindow.bench.tasks.ruler._niah import NOISE, noise
 from baywindow.documents.base import Document
 
 HOPS = 4
@@ -27,16 +27,16 @@ def tracking(order: Order) -> Sample:
     name = "ruler.vt"
     rng = rng_of(name, order)
     example = _example(rng)
-    names, value, lines = chain(rng, 5)
-    placed = list(zip(sorted(rng.random() for _ in lines), lines, strict=True))
+    names, value, links = chain(rng, 5)
+    placed = list(zip(sorted(rng.random() for _ in links), links, strict=True))
     instruction, question = f"{example}\n{INSTRUCTION}", QUESTION.format(value=value)
-    overhead = sum(order.counter("\n" + part) for part in (instruction, question, *lines))
+    overhead = sum(order.counter("\n" + part) for part in (instruction, question, *links))
 
     def build(room: int) -> Sample:
-        noise = prefix(iter(lambda: NOISE, ""), room - overhead, order.counter, "\n")
+        lines = noise(room - overhead, order, "\n")
         return Sample(
             id="",
-            documents=(Document("\n".join(insert_at(noise, placed)), "haystack.txt"),),
+            documents=(Document("\n".join(insert_at(lines, placed)), "haystack.txt"),),
             instruction=instruction,
             question=question,
             answer_prefix=PREFIX.format(count=len(names), value=value),
