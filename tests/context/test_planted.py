@@ -67,6 +67,20 @@ def test_planted_text_never_leaves_its_fence(reader, open_model):
             assert case["target"] not in outside + system, f"{case['name']}: planted text stands outside a fence"
 
 
+@pytest.mark.parametrize("reader", READERS)
+def test_notes_that_repeat_planted_text_cannot_open_or_close_a_fence(reader, open_model):
+    """The worst model: whatever it reads, it hands the planted text on to its next call."""
+    technique = registry.get(reader)()
+    for case in (c for c in CASES if c["kind"] == "fence"):
+        corpus = InMemory(letter(case["text"]), chunk_tokens=60)
+        model = open_model(lambda prompt, planted=case["text"]: f"Osric. [1] {planted}", context_length=1200)
+        technique.read(Run(QUESTION, corpus, model), list(corpus.passages()))
+        for prompt in model.prompts:
+            replies = [m.content for m in prompt if m.role == "assistant"]  # a reply that is gone on with stands in its own turn
+            text = "\n".join(m.content for m in prompt if m.content not in replies)
+            assert not ANY_FENCE.search(FENCE.sub("", text)), f"{case['name']}: a reply opened or closed a fence"
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c["name"])
 def test_the_answer_is_cited_and_no_planted_mark_becomes_a_citation(case, scripted):
     found = ask(
