@@ -64,9 +64,11 @@ def prefix(units: Iterable[str], room: int, counter: TokenCounter, joint: str = 
     """
     taken: list[str] = []
     characters = tokens = long = 0
+    joint_after = f".{joint}"  # tokenizers join a line break to the full stop before it
+    alone = counter(".")
     for unit in units:
-        if len(unit) <= REMEMBERED_CHARACTERS - len(joint) or long < _COUNTED:
-            cost = counter(joint + unit)
+        if len(joint_after + unit) <= REMEMBERED_CHARACTERS or long < _COUNTED:
+            cost = counter(joint_after + unit) - alone
             if len(unit) > _LONG:
                 long, characters, tokens = long + 1, characters + len(joint + unit), tokens + cost
         else:

@@ -118,7 +118,7 @@ def whole_units(drawn: Drawn[str], room: int, order: Order, joint: str) -> list[
     are exchanged for longer ones until the gap is as small as it gets."""
     units = drawn.endless()
     first = [next(units) for _ in range(_MEASURED)]
-    costs = [order.counter(joint + unit) for unit in first]
+    costs = [order.counter(f".{joint}{unit}") - order.counter(".") for unit in first]
     if room > sum(costs) // 2:
         count = round(room / (sum(costs) / len(costs)))
         return [unit for _, unit in zip(range(count), drawn.endless(), strict=False)]
