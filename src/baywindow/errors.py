@@ -6,6 +6,7 @@
     ├── SourceError            a file, folder or document cannot be used
     ├── IndexStoreError        the stored index cannot be used as it is
     │   └── IndexBusyError     another process is writing it
+    ├── ResultsError           a store of bench results cannot be used as it is
     ├── ModelError             a model cannot be found, loaded or reached
     │   ├── EndpointError      a remote model answered wrongly, late or not at all
     │   └── CapabilityError    the model lacks what a technique needs
@@ -75,6 +76,12 @@ class IndexBusyError(IndexStoreError):
     """Another process is writing the index."""
 
     retryable = True
+
+
+class ResultsError(BayError):
+    """A store of bench results cannot be used as it is."""
+
+    http_status = 409
 
 
 class ModelError(BayError):

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from baywindow.cli import ask, doctor, index, models, prepare, search, show, version
+from baywindow.cli import ask, bench, doctor, index, models, prepare, search, show, version
 from baywindow.cli import list as list_
 from baywindow.errors import BayError, Interrupted
 
@@ -84,3 +84,5 @@ COMMANDS = (
 
 for command in COMMANDS:
     app.command(command.__name__.partition("_")[0])(command)
+
+app.add_typer(bench.app, name="bench")

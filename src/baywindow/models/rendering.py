@@ -76,7 +76,7 @@ class Renderer:
             pieces = self.pieces((Message("user", "a"), Message("assistant", "b")), reply=False)
         except ModelError:
             return None
-        after = self._template_ids(pieces[-1].text.lstrip()) if not pieces[-1].data else []
+        after = self.template_ids(pieces[-1].text.lstrip()) if not pieces[-1].data else []
         return after[0] if after and after[0] in self._special else None
 
     def pieces(self, prompt: Prompt, *, reply: bool = True) -> list[Piece]:
@@ -121,10 +121,11 @@ class Renderer:
         return ids
 
     def _apart(self, pieces: list[Piece]) -> list[int]:
-        parts = [self.data_ids(p.text) if p.data else self._template_ids(p.text) for p in pieces]
+        parts = [self.data_ids(p.text) if p.data else self.template_ids(p.text) for p in pieces]
         return [number for part in parts for number in part]
 
-    def _template_ids(self, text: str) -> list[int]:
+    def template_ids(self, text: str) -> list[int]:
+        """Token ids of template text, in which control tokens are meant."""
         ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         return ids
 

@@ -128,7 +128,7 @@ def _passes(order: Sequence[int], rows: Sequence[Sequence[int]]) -> Iterator[lis
 
 def _blocks(x: Tensor, runs: Sequence[tuple[int, int]]) -> list[Tensor]:
     """(token, dim) cut into texts of equal length: (text, token, dim) for each run of (length, how many)."""
-    return [part.view(texts, length, -1) for part, (length, texts) in zip(x.split([n * t for n, t in runs]), runs, strict=True)]
+    return [part.view(texts, length, -1) for part, (length, texts) in zip(x.split_with_sizes([n * t for n, t in runs]), runs, strict=True)]
 
 
 def _layer(weights: dict[str, Tensor], name: str) -> Layer:

@@ -19,7 +19,7 @@ _LOGIT_VALUES = 1 << 25  # at most 128 MB of float32 logits at once; a vocabular
 
 
 def continuation_scores(model: Any, ids: Sequence[int], first: int, cache: Any, lock: AbstractContextManager[Any]) -> NDArray[np.float32]:
-    """Natural log-probability of each of ``ids[first:]`` given all before it, and the entropy in nats of the distribution it was drawn from.
+    """Natural log-probability of each of ``ids[first:]`` given all before it, and the entropy in nats of what it was drawn from.
 
     Both in one array of shape (2, len(ids) - first). ``first`` is at least 1.
     """
@@ -34,12 +34,13 @@ def continuation_scores(model: Any, ids: Sequence[int], first: int, cache: Any, 
         with lock:
             logits = forward(model, whole[:, start:end], mask[:, :end], cache, max(1, keep))
         if keep > 0:
-            found.append(_of_targets(logits[0], whole[0, end - keep + 1 : end + 1]))
+            found.append(of_targets(logits[0], whole[0, end - keep + 1 : end + 1]))
     return torch.cat(found, dim=1).numpy() if found else np.zeros((2, 0), dtype=np.float32)
 
 
 @torch.inference_mode()
-def _of_targets(logits: Tensor, targets: Tensor) -> Tensor:
+def of_targets(logits: Tensor, targets: Tensor) -> Tensor:
+    """Log-probabilities of ``targets`` (token,) and entropies under ``logits`` (token, vocabulary): (2, token), on the CPU."""
     logs = logits.float().log_softmax(dim=-1)
     entropy = torch.special.entr(logs.exp()).sum(dim=-1)
     return torch.stack([logs.gather(-1, targets[:, None])[:, 0], entropy]).cpu()

@@ -1,0 +1,133 @@
+"""A question through `ask`, as a person would put it, with what the calls cost watched from outside."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from baywindow.budget import Usage
+from baywindow.config import Settings
+from baywindow.context.ask import ask
+from baywindow.documents.base import Corpus
+from baywindow.models.base import Completion, Inspection, LanguageModel, Message, Prompt, Sampling, Score, Stream, Want
+from baywindow.models.reading import Reader
+from baywindow.recipe import Recipe
+from baywindow.registry import Technique
+
+GREEDY = Sampling()
+
+
+@dataclass
+class Watched:
+    """The calls of one question. ``last`` is the last prompt that was generated from, with what a base model was shown beside it."""
+
+    last: list[Message] = field(default_factory=list)
+    first_token_at: float | None = None  # of the last call, on time.perf_counter
+    ended_at: float = 0.0
+    generated_tokens: int = 0
+
+
+class Watcher(LanguageModel):
+    """A model that behaves as another and notes the last prompt and when its reply began."""
+
+    def __init__(self, inner: LanguageModel, watched: Watched) -> None:
+        self._inner, self._watched = inner, watched
+        self.name, self.label, self.remote = inner.name, inner.label, inner.remote
+        self.instructed, self.capabilities = inner.instructed, inner.capabilities
+        self.context_length, self.exact_counts = inner.context_length, inner.exact_counts
+
+    @property
+    def fingerprint(self) -> str:
+        return self._inner.fingerprint
+
+    def generate(self, prompt: Prompt, sampling: Sampling = GREEDY) -> Stream:
+        stream = self._inner.generate(prompt, sampling)
+        self._watched.last, self._watched.first_token_at = shown(self._inner, prompt, sampling), None
+
+        def pieces() -> Iterator[str]:
+            for piece in stream:
+                self._watched.first_token_at = self._watched.first_token_at or time.perf_counter()
+                yield piece
+
+        def finish(text: str) -> Completion:
+            done = stream.completion
+            self._watched.ended_at, self._watched.generated_tokens = time.perf_counter(), done.generated_tokens
+            return done
+
+        return Stream(pieces(), finish)
+
+    def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = GREEDY) -> list[Completion]:
+        done = self._inner.generate_many(prompts, sampling)
+        if prompts:
+            self._watched.last, self._watched.first_token_at = shown(self._inner, prompts[-1], sampling), None
+        return done
+
+    def count_tokens(self, text: str | Prompt) -> int:
+        return self._inner.count_tokens(text)
+
+    def prompt_tokens(self, prompt: Prompt, sampling: Sampling) -> int:
+        return self._inner.prompt_tokens(prompt, sampling)
+
+    def score(self, prompt: str | Prompt, continuation: str) -> Score:
+        return self._inner.score(prompt, continuation)
+
+    def inspect(self, text: str, layers: Sequence[int], want: frozenset[Want]) -> Inspection:
+        return self._inner.inspect(text, layers, want)
+
+    def remark(self) -> str:
+        return self._inner.remark()
+
+    def read(self, text: str) -> AbstractContextManager[Reader]:
+        return self._inner.read(text)
+
+    def attached(self, parts: Sequence[Technique]) -> AbstractContextManager[LanguageModel]:
+        return self._inner.attached(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """An answer that `ask` gave, and what it took."""
+
+    text: str
+    usage: Usage
+    seconds: float
+    first_token_s: float | None
+    tokens_per_s: float | None
+    prompt: tuple[Message, ...]  # of the last call
+    notes: tuple[str, ...]
+
+
+def told(question: str, corpus: Corpus, recipe: Recipe, model: LanguageModel, settings: Settings) -> Told:
+    """Ask through the outside half of a recipe. The inside half, if there is one, is in place in ``model`` already."""
+    watched = Watched()
+    started = time.perf_counter()
+    answer = ask(question, corpus, recipe=Recipe((), recipe.outside), model=Watcher(model, watched), settings=settings)
+    seconds = time.perf_counter() - started
+    first = watched.first_token_at
+    rate = None
+    if first is not None and watched.generated_tokens > 1 and watched.ended_at > first:
+        rate = (watched.generated_tokens - 1) / (watched.ended_at - first)
+    return Told(
+        text=answer.text,
+        usage=answer.usage,
+        seconds=seconds,
+        first_token_s=None if first is None else first - started,
+        tokens_per_s=rate,
+        prompt=tuple(watched.last),
+        notes=answer.trace.notes,
+    )
+
+
+def shown(model: LanguageModel, prompt: Prompt, sampling: Sampling) -> list[Message]:
+    """The prompt as the model read it: a base model is shown as many of the examples as its window leaves room for."""
+    if model.instructed or not sampling.examples:
+        return list(prompt)
+    first = next((i for i, m in enumerate(prompt) if m.role == "user"), len(prompt))
+    for count in range(len(sampling.examples), -1, -1):
+        pairs = [Message(role, text) for pair in sampling.examples[:count] for role, text in zip(("user", "assistant"), pair, strict=True)]  # type: ignore[arg-type]
+        whole = [*prompt[:first], *pairs, *prompt[first:]]
+        if model.count_tokens(whole) + sampling.max_new_tokens <= model.context_length:
+            return whole
+    return list(prompt)

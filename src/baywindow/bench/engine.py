@@ -1,0 +1,101 @@
+"""Who does the measuring: this process, or workers (see `bench.ray_engine`). Both give the same rows for the same work."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from baywindow.bench import find, measure
+from baywindow.bench.base import Sample
+from baywindow.bench.counting import TokenCounter
+from baywindow.bench.measure import Desk, Way
+from baywindow.bench.plan import depth_of
+from baywindow.bench.samples import Maker, hay
+from baywindow.bench.store import Row
+from baywindow.config import Settings
+from baywindow.errors import MissingExtraError
+from baywindow.models.base import Embedder, LanguageModel
+from baywindow.recipe import Recipe
+from baywindow.recipe import parse as parse_recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """One sample and the recipes that still lack it, as plain data. ``tokens`` is what the sample is ordered with: the same for every
+    recipe of a length, so that all read the same text."""
+
+    model: str
+    task: str
+    length: int
+    number: int
+    tokens: int
+    recipes: tuple[str, ...]
+    way: Way
+    haystack: str = ""
+    data: Mapping[str, str] = field(default_factory=dict)
+    machine: int = 0
+
+
+class Engine(Protocol):
+    def run(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, list[Row]]]:
+        """The rows of each unit, one recipe at a time. Closing the iterator ends the work."""
+        ...
+
+
+class Local:
+    """Measures in this process."""
+
+    def __init__(self, model: LanguageModel, settings: Settings) -> None:
+        self._model = model
+        self._desk = Desk(model=model, settings=settings, embedder=functools.cache(lambda: _embedder(settings)))
+        self._counter = TokenCounter(model.count_tokens, f"{model.name}@{model.fingerprint[:24]}")
+
+    def run(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, list[Row]]]:
+        for unit in units:
+            yield from ((unit, rows) for rows in self._unit(unit))
+
+    def _unit(self, unit: Unit) -> Iterator[list[Row]]:
+        recipes = [parse_recipe(line) for line in unit.recipes]
+        try:
+            sample = self.sample(unit)
+        except Exception as error:  # a sample that cannot be made is an error of its rows
+            yield from ([replace(self._blank(unit, r, None), error=measure.told_error(error))] for r in recipes)
+            return
+        blanks = [(recipe, self._blank(unit, recipe, sample)) for recipe in recipes]
+        yield from measure.measured(sample, blanks, self._desk, unit.way)
+
+    def sample(self, unit: Unit) -> Sample:
+        [task] = [t for t in find.tasks(unit.task) if t.name == unit.task]
+        maker = Maker(self._counter, hay(unit.haystack), unit.data)
+        return maker.sample(task, unit.tokens, unit.number, depth=depth_of(unit.number))
+
+    def _blank(self, unit: Unit, recipe: Recipe, sample: Sample | None) -> Row:
+        known: Mapping[str, Any] = sample.metadata if sample else {}
+        return Row(
+            model=unit.model,
+            task=unit.task,
+            length=unit.length,
+            sample=unit.number,
+            turn=0,
+            recipe=str(recipe),
+            recipe_hash=recipe.hash,
+            protocol=measure.protocol_of(recipe, self._model),
+            sample_id=sample.id if sample else "",
+            depth=known.get("depth"),
+            tokens=known.get("tokens"),
+            machine=unit.machine,
+        )
+
+
+def _embedder(settings: Settings) -> Embedder | None:
+    """The configured one; None where the packages for one are missing, as `ask` has it."""
+    from baywindow.models.embedders import load_embedder
+
+    try:
+        return load_embedder(settings.embedder, settings)
+    except MissingExtraError:
+        if settings.embedder:
+            raise
+        return None

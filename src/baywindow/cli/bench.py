@@ -1,0 +1,144 @@
+"""`bay bench`: what holds up, on your model, at which length, at what cost."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from baywindow.cli import flags, output
+from baywindow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from baywindow.bench.plan import Plan
+    from baywindow.bench.run import State
+    from baywindow.bench.store import Store
+    from baywindow.config import Settings
+    from baywindow.models.base import LanguageModel
+
+app = typer.Typer(
+    invoke_without_command=True,
+    help="Measure recipes on your model: quality, time and memory, with intervals.",
+    rich_markup_mode=None,
+)
+DEFAULT_TASKS, DEFAULT_LENGTHS, DEFAULT_RECIPES = "ruler", "1k,4k", "stock"
+DEFAULT_HOURS = 1.0
+
+
+@app.callback()
+def bench(
+    ctx: typer.Context,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Model, or several with commas between them.")] = None,
+    tasks: Annotated[str, typer.Option("--tasks", help="Suites, tasks or wildcards: ruler,needlebench.single.")] = DEFAULT_TASKS,
+    lengths: Annotated[str, typer.Option("--lengths", help="Lengths in tokens, with commas: 1k,4k,128k.")] = DEFAULT_LENGTHS,
+    recipes: Annotated[
+        str, typer.Option("--recipes", "-r", help='Recipes with ; between them: "stock; snapkv(budget_tokens=512)".')
+    ] = DEFAULT_RECIPES,
+    hours: Annotated[float | None, typer.Option("--hours", min=0.0, help="Time for the run; it chooses the number of samples.")] = None,
+    samples: Annotated[int | None, typer.Option("--samples", min=1, help="Samples a task, length and recipe, whatever the time.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="What a larger machine runs: 4k to 128k, 100 samples.")] = False,
+    generate: Annotated[int, typer.Option("--generate", min=0, help="Write replies for so many samples of a cell only (0: all).")] = 0,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=0, help="Longest reply (0: as each task says).")] = 0,
+    best: Annotated[list[str] | None, typer.Option("--best", help="LENGTH:N, e.g. 4k:6: only stock and the N best recipes there.")] = None,
+    no_random: Annotated[bool, typer.Option("--no-random", help="No random choice beside each selection.")] = False,
+    haystack: Annotated[str, typer.Option("--haystack", help="Folder with natural text to hide needles in.")] = "",
+    data: Annotated[list[str] | None, typer.Option("--data", help="SUITE=PATH of a loaded suite's files.")] = None,
+    name: Annotated[str | None, typer.Option("--run", help="Name or path of the run; a new one by default.")] = None,
+    resume: Annotated[str | None, typer.Option("--resume", help="Go on with this run, with its own plan.")] = None,
+    engine: Annotated[str, typer.Option("--engine", help="local, or ray to spread samples over workers.")] = "local",
+    base_url: flags.BaseUrl = None,
+    context: flags.Context = None,
+    embedder: flags.Embedder = None,
+) -> None:
+    """Measure recipes on your model."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from baywindow.bench import runs
+    from baywindow.bench.plan import FULL_LENGTHS, FULL_SAMPLES, Plan, lengths_of, recipes_of, tasks_of
+    from baywindow.bench.store import Store
+
+    if resume:
+        path = runs.path_of(resume)
+        with Store(path, write=True) as store:
+            plan = Plan.from_dict(store.fact("plan"))
+            if hours is not None:  # more time: it counts from what was spent
+                plan = Plan.from_dict(plan.to_dict() | {"hours": hours + store.fact("spent_s", 0.0) / 3600, "samples": 0})
+                store.set_fact("plan", plan.to_dict())
+            _run(store, plan, engine)
+        return
+    settings = flags.settings_from(base_url=base_url, context=context, embedder=embedder)
+    named = tuple(m.strip() for m in (model or "").split(",") if m.strip()) or (_default_model(settings),)
+    if full:
+        samples = samples or FULL_SAMPLES
+    plan = Plan(
+        models=named,
+        tasks=tuple(task.name for task in tasks_of(part.strip() for part in tasks.split(",") if part.strip())),
+        lengths=FULL_LENGTHS if full and lengths == DEFAULT_LENGTHS else lengths_of(lengths),
+        recipes=tuple(str(r) for r in recipes_of(recipes, random=not no_random)),
+        samples=samples or 0,
+        hours=0.0 if samples else (DEFAULT_HOURS if hours is None else hours),
+        generate=generate,
+        max_new_tokens=max_new_tokens,
+        best=dict(_pair(text, ":", int) for text in best or ()),
+        haystack=haystack,
+        data=dict(_pair(text, "=", str) for text in data or ()),
+        settings={k: v for k, v in {"base_url": base_url, "context": context, "embedder": embedder}.items() if v is not None},
+    )
+    path = runs.path_of(name) if name else runs.new_path(datetime.now())
+    with Store(path, write=True, make=True) as store:
+        if store.fact("plan") is not None:
+            raise ConfigError(f"{path} holds a run already", hint=f"bay bench --resume {name}")
+        store.set_fact("plan", plan.to_dict())
+        _run(store, plan, engine)
+
+
+def _run(store: Store, plan: Plan, engine: str) -> None:
+    from baywindow.bench import run as running
+    from baywindow.bench import runs
+    from baywindow.bench.engine import Local
+
+    if engine not in ("local", "ray"):
+        raise ConfigError.bad_value("--engine", engine, "local or ray")
+    output.remark(f"results: {store.path}")
+    with output.Progress() as progress:
+
+        def load(name: str, settings: Settings) -> LanguageModel:
+            from baywindow.models import select
+
+            return select.load(name, settings=settings, progress=progress)
+
+        try:
+            running.run(store, plan, load, lambda state: progress(_line(state)), Local)
+        finally:
+            progress.clear()
+            output.remark(f"bay bench --resume {runs.name_of(store.path)} goes on; bay bench report {runs.name_of(store.path)} shows it")
+
+
+def _line(state: State) -> str:
+    if state.total is None:
+        return state.text
+    left = "" if state.left_s is None else f", about {_duration(state.left_s)} left"
+    return f"{state.text}; {state.done} of {state.total}{left}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _default_model(settings: Settings) -> str:
+    from baywindow.models import select
+
+    return settings.model or select.first_usable(settings).name
+
+
+def _pair(text: str, mark: str, kind: type) -> tuple[str, Any]:
+    key, found, value = text.partition(mark)
+    try:
+        if not found:
+            raise ValueError(text)
+        return key.strip(), kind(value)
+    except ValueError:
+        raise ConfigError(f"{text!r} is not understood", hint=f"write it as NAME{mark}VALUE") from None
