@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 from baywindow.budget import NOTHING, Usage
@@ -11,7 +12,6 @@ from baywindow.context.cite import MARK, words
 from baywindow.context.prompt import Frame, Packed, pack_all, pack_one
 from baywindow.context.reply import answer, question_frame
 from baywindow.context.run import Run
-from baywindow.context.stages import best_passages
 from baywindow.documents.base import Passage
 from baywindow.models.base import Prompt
 from baywindow.trace import Region
@@ -107,8 +107,12 @@ def prompt_fits(run: Run, prompt: Prompt, new_tokens: int, keep: Usage = NOTHING
 
 
 def answer_from_best(run: Run, passages: list[Passage] | None, name: str, new_tokens: int) -> str:
-    """The few best passages in one prompt: for when the budget ended before a reader's own way led anywhere."""
-    packed = pack_one(run, best_passages(run, passages, FEW), partial(question_frame, run), new_tokens)
+    """The few best passages in one prompt: for when the budget ended before a reader's own way led anywhere.
+
+    They are found by words: a way out must not need an embedder, nor time.
+    """
+    best = passages if passages is not None else run.corpus.full_text(run.question, FEW) or list(islice(run.corpus.passages(), FEW))
+    packed = pack_one(run, best[:FEW], partial(question_frame, run), new_tokens)
     return answer(run, packed, name, new_tokens) or ""
 
 

@@ -107,11 +107,11 @@ class LlmMapReduce(NoteReader):
 
     def read(self, run: Run, passages: list[Passage] | None) -> str:
         note_tokens, answer_tokens = lengths(run, self.note_tokens, self.max_new_tokens, share_of=5)
-        keep = reserve(run, note_tokens, answer_tokens, REDUCE_SYSTEM)
+        keep = reserve(run, note_tokens, answer_tokens, self._system(REDUCE_SYSTEM))
         capped = Capped(run, self.max_calls)
 
         def frame(shown: Sequence[Passage]) -> Prompt:
-            return messages(self._system(MAP_SYSTEM), f"{fenced(run, shown)}\n\nQuestion: {run.question}")
+            return messages(self._system(MAP_SYSTEM, NOTE.wording), f"{fenced(run, shown)}\n\nQuestion: {run.question}")
 
         text_tokens = self.part_tokens or run.model.context_length
         packs = parts(run, passages, frame, note_tokens, text_tokens=text_tokens, keep=keep)
@@ -122,17 +122,17 @@ class LlmMapReduce(NoteReader):
         notes = self._merged(capped, _notes(run, packs, replies), Call(name="merge", max_new_tokens=note_tokens, keep=keep), answer_tokens)
         if not notes and run.cut_short:
             return answer_from_best(run, passages, "reduce", answer_tokens)
-        return answer_from_notes(run, [note.shown for note in notes], "reduce", answer_tokens, REDUCE_SYSTEM)
+        return answer_from_notes(run, [note.shown for note in notes], "reduce", answer_tokens, self._system(REDUCE_SYSTEM))
 
-    def _system(self, task: str) -> str:
-        return " ".join([task, *([CALIBRATION] if self.calibrated else []), NOTE.wording])
+    def _system(self, task: str, form: str = "") -> str:
+        return "\n".join([task, *([CALIBRATION] if self.calibrated else []), *([form] if form else [])])
 
     def _merged(self, capped: Capped, notes: list[_Note], how: Call, answer_tokens: int) -> list[_Note]:
         run = capped.run
 
         def prompt(group: Sequence[_Note]) -> Prompt:
             text = "\n\n".join(defused(note.shown) for note in group)
-            return messages(self._system(MERGE_SYSTEM), f"Notes:\n{text}\n\nQuestion: {run.question}")
+            return messages(self._system(MERGE_SYSTEM, NOTE.wording), f"Notes:\n{text}\n\nQuestion: {run.question}")
 
         def merge(groups: list[list[_Note]]) -> list[_Note | None]:
             replies = ask_many(capped, [prompt(group) for group in groups], NOTE, how)
@@ -150,9 +150,8 @@ class LlmMapReduce(NoteReader):
             worth=lambda note: note.confidence or 0.0,
         )
 
-    @staticmethod
-    def _fit(run: Run, notes: Sequence[_Note], answer_tokens: int) -> bool:
-        return prompt_fits(run, notes_prompt(run, [note.shown for note in notes], REDUCE_SYSTEM), answer_tokens)
+    def _fit(self, run: Run, notes: Sequence[_Note], answer_tokens: int) -> bool:
+        return prompt_fits(run, notes_prompt(run, [note.shown for note in notes], self._system(REDUCE_SYSTEM)), answer_tokens)
 
 
 def _notes(run: Run, packs: Sequence[Packed], replies: Sequence[Reply | None]) -> list[_Note]:
