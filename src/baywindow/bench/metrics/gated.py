@@ -17,8 +17,8 @@ from baywindow.bench.metrics.rouge import rouge
 _GATE_EN = 0.2
 _GATE_ZH = 0.4
 _EN = (
-    "about and are as at be because being but by does for from had has have he her his in is it of on or she that their they this to was what "
-    "were when which who with"
+    "about and are as at be because being but by does for from had has have he her his in is it of on or she that their they this to was "
+    "what were when which who with"
 )
 _ZH = (
     "的 和 是 等 在 年 可以 为 与 ‰ 了 或 一种 月 c 至 日 有 进行 于 不 中 × 根据 小 由 亩 也 要 指 法 会 元 主要 以及 "

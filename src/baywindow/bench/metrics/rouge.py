@@ -1,9 +1,9 @@
 """ROUGE by the library rouge-score, best over the references.
 
 Traps, and what is done: (1) rouge-score keeps only a-z and 0-9, so Chinese text scores 0 silently: `rouge_l_zh` hands it words cut by
-jieba. (2) ``rougeLsum`` sees sentences only where there are line breaks; none are put in, as InfiniteBench does it. (3) Recall alone rewards
-length: LooGLE reports it, so it is here under its own name, and no suite of ours ranks by it. (4) LongBench and LV-Eval use another library
-(``rouge``), which takes words between blanks, keeps letter case and joins matches over sentences; figures differ in the second digit.
+jieba. (2) ``rougeLsum`` sees sentences only where there are line breaks; none are put in, as InfiniteBench does it. (3) Recall alone
+rewards length: LooGLE reports it, so it is here under its own name, and no suite of ours ranks by it. (4) LongBench and LV-Eval use another
+library (``rouge``), which takes words between blanks, keeps letter case and joins matches over sentences; figures differ a little.
 """
 
 from __future__ import annotations
