@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from baywindow.bench.base import Order, Sample
-from baywindow.bench.counting import REMEMBERED_CHARACTERS, TOLERANCE, TokenCounter, cut
+from baywindow.bench.counting import REMEMBERED_CHARACTERS, TOLERANCE, TokenCounter, cut, insert_at
 from baywindow.errors import ConfigError
 
 T = TypeVar("T")
@@ -79,6 +80,13 @@ def prefix(units: Iterable[str], room: int, counter: TokenCounter, joint: str = 
         taken.append(unit)
         room -= cost
     return taken
+
+
+def insert_by_length(units: Sequence[str], placed: Sequence[tuple[float, str]]) -> list[str]:
+    """As `insert_at`, but depth is a share of the characters, not of the units: between the two units nearest to it."""
+    ends = [0, *itertools.accumulate(len(unit) + 1 for unit in units)]
+    nearest = [min(range(len(ends)), key=lambda i: abs(ends[i] - depth * ends[-1])) for depth, _ in placed]
+    return insert_at(units, [(i / max(len(units), 1), text) for i, (_, text) in zip(nearest, placed, strict=True)])
 
 
 class Drawn(list[T]):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from baywindow.bench.base import Order, Sample
-from baywindow.bench.counting import insert_at
-from baywindow.bench.sized import prefix, rng_of, sized
+from baywindow.bench.sized import insert_by_length, prefix, rng_of, sized
 from baywindow.bench.tasks.needlebench._facts import facts
 from baywindow.bench.tasks.needlebench._people import kinship, people
 from baywindow.documents.base import Document
@@ -88,15 +88,13 @@ def multi_reasoning(order: Order) -> Sample:
 
 def hidden(task: str, order: Order, made: Sample, placed: Sequence[tuple[float, str]]) -> Sample:
     """``made`` with its document: natural text up to the length, the needles on lines of their own."""
-    from dataclasses import replace
-
     around = order.counter(made.instruction) + order.counter(made.question)
     overhead = around + sum(order.counter(f"\n{text}\n") for _, text in placed)
     lines = [(depth, f"\n{text}\n") for depth, text in placed]
 
     def build(room: int) -> Sample:
         units = prefix(order.haystack.from_seed(order.seed), room - overhead, order.counter)
-        text = " ".join(insert_at(units, lines)).replace(" \n", "\n").replace("\n ", "\n").strip("\n")
+        text = " ".join(insert_by_length(units, lines)).replace(" \n", "\n").replace("\n ", "\n").strip("\n")
         return replace(made, documents=(Document(text, "document.txt"),), metadata={**made.metadata, "haystack": order.haystack.name})
 
     return sized(task, order, build)
