@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 EXTRAS ?= local,dev
 
-.PHONY: install demo test fast docs bench-index bench-ask bench-window clean
+.PHONY: install demo test fast docs bench-index bench-ask bench-window bench-reference clean
 
 # Always asked, because only the script can tell a good environment from a broken one; takes a moment when nothing changed.
 install:
@@ -31,6 +31,14 @@ bench-ask: install
 
 bench-window: install
 	$(BIN)/python benchmarks/window.py
+
+# Small local models on one thread; stops after HOURS and may be given again to go on. Committed in results/.
+HOURS ?= 1.5
+bench-reference: install
+	OMP_NUM_THREADS=1 $(BIN)/bay bench --run results/reference --model "embedded,qwen2.5-coder-0.5b-instruct-q4_k_m?" \
+	  --tasks ruler.niah_single_2,ruler.niah_multikey_2,ruler.vt,ruler.qa_1,needlebench.single --lengths 1k,4k --best 4k:6 \
+	  --recipes @benchmarks/reference.txt --generate 2 --max-new-tokens 32 --hours $(HOURS)
+	$(BIN)/bay bench report results/reference --out results
 
 clean:
 	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

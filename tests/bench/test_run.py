@@ -74,7 +74,7 @@ def test_a_model_that_only_fails_is_stopped_after_ten(toy, answerer, tmp_path: P
     rows = go(path, replace(PLAN, samples=50), answerer(fails_on="secret"))
     assert len(rows) == running.MOST_FAILURES
     with Store(path) as store:
-        assert "every one of the first 10 samples failed" in store.fact("stopped:answerer")
+        assert "every one of the first 10 samples failed" in store.fact("stopped:m")
 
 
 def test_a_recipe_that_only_fails_is_dropped_and_the_others_go_on(toy, answerer, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_hours_choose_the_number_of_samples(toy, answerer, tmp_path: Path, monke
         plan = replace(PLAN, tasks=("toy.find",), samples=0, hours=0.2)
         running.run(store, plan, lambda name, settings: model, lambda state: None, Slow)
         rows = store.rows()
-        assert store.fact("samples:answerer") == 18
+        assert store.fact("samples:m") == 18
     assert len(rows) == 4 * 18
     assert now[0] <= 720
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from baywindow import recipe as recipes_of_text
@@ -52,7 +53,7 @@ def run(store: Store, plan: Plan, load: Load, tell: Tell, make_engine: MakeEngin
         model = load(name, settings)
         try:
             share = left / (len(plan.models) - at)
-            ModelRun(store, plan, model, make_engine(model, settings), tell, machine_id).until(started + share)
+            ModelRun(store, plan, shown_name(name), model, make_engine(model, settings), tell, machine_id).until(started + share)
         finally:
             model.close()
             spent = time.monotonic() - started
@@ -63,9 +64,10 @@ def run(store: Store, plan: Plan, load: Load, tell: Tell, make_engine: MakeEngin
 class ModelRun:
     """One model's part of a run."""
 
-    def __init__(self, store: Store, plan: Plan, model: LanguageModel, engine: Engine, tell: Tell, machine_id: int) -> None:
+    def __init__(self, store: Store, plan: Plan, name: str, model: LanguageModel, engine: Engine, tell: Tell, machine_id: int) -> None:
         self.store, self.plan, self.model, self.engine, self.machine_id = store, plan, model, engine, machine_id
-        self._tell = tell
+        self.name, self._tell = name, tell
+        store.set_fact(f"model:{name}", {"fingerprint": model.fingerprint, "window": model.context_length, "label": model.label})
         self.tasks = tasks_of(plan.tasks)
         self.recipes = {r.hash: r for r in map(recipes_of_text.parse, plan.recipes)}
         self.reach, refused = fitting.reaches(model, list(self.recipes.values()))
@@ -76,6 +78,8 @@ class ModelRun:
         self.failed: dict[str, int] = defaultdict(int)
         self.worked: set[str] = set()
         self.schedule = self._schedule(refused)
+        for length in filter(self._waits, plan.lengths):
+            self.schedule.waiting[length] = min(1.0, (plan.best[length_text(length)] + 2) / len(self.recipes))
 
     # -- what is to be done -----------------------------------------------------------------------------------------------
 
@@ -88,14 +92,14 @@ class ModelRun:
         columns = [(length, h) for length in tasks for h in self._stock_first()]
         schedule = Schedule(columns, tasks, frozenset(h for h, r in self.recipes.items() if r == Recipe()))
         for model, _, length, _, turn, recipe_hash in self.have:
-            if model == self.model.name and turn == 0:
+            if model == self.name and turn == 0:
                 schedule.have[length, recipe_hash] += 1
         for column in columns:
             if column[1] in refused:
                 schedule.drop([column], refused[column[1]])
             elif self.reach[column[1]] < column[0]:
                 schedule.drop([column], f"reads at most {self.reach[column[1]]} tokens on this model")
-        for length, recipe_hash, why in self.store.fact(f"dropped:{self.model.name}", []):
+        for length, recipe_hash, why in self.store.fact(f"dropped:{self.name}", []):
             schedule.drop([(length, recipe_hash)], why)
         return schedule
 
@@ -107,7 +111,7 @@ class ModelRun:
         return length_text(length) in self.plan.best and self.store.fact(self._best_name(length)) is None
 
     def _best_name(self, length: int) -> str:
-        return f"best:{self.model.name}:{length}"
+        return f"best:{self.name}:{length}"
 
     # -- doing it -----------------------------------------------------------------------------------------------------------
 
@@ -136,7 +140,7 @@ class ModelRun:
         before = time.monotonic()
         with closing(_closable(self.engine.run(units))) as rows_of:
             for unit, rows in rows_of:
-                self.store.add([replace(row, model=self.model.name) for row in rows])
+                self.store.add([replace(row, model=self.name) for row in rows])
                 now = time.monotonic()
                 self.schedule.spent((length, rows[0].recipe_hash), now - before)
                 before = now
@@ -153,11 +157,11 @@ class ModelRun:
 
     def _unit(self, task: Task, length: int, number: int) -> Unit:
         active = self.schedule.active(length)
-        lacking = [h for h in active if (self.model.name, task.name, length, number, 0, h) not in self.have]
+        lacking = [h for h in active if (self.name, task.name, length, number, 0, h) not in self.have]
         windows = [n for h, n in self.reach.items() if length <= n < fitting.ANY_LENGTH]
         new = min(task.max_new_tokens, self.plan.max_new_tokens or task.max_new_tokens)
         return Unit(
-            model=self.model.name,
+            model=self.name,
             task=task.name,
             length=length,
             number=number,
@@ -180,7 +184,7 @@ class ModelRun:
             else:
                 self.worked.add(name)
         if "" not in self.worked and self.failed[""] >= MOST_FAILURES:
-            self.store.set_fact(f"stopped:{self.model.name}", f"every one of the first {MOST_FAILURES} samples failed: {rows[-1].error}")
+            self.store.set_fact(f"stopped:{self.name}", f"every one of the first {MOST_FAILURES} samples failed: {rows[-1].error}")
             return True
         if recipe_hash not in self.worked and self.failed[recipe_hash] >= MOST_FAILURES:
             columns = [c for c in self.schedule.kept if c[1] == recipe_hash]
@@ -192,14 +196,15 @@ class ModelRun:
         shorter = [at for at in self.schedule.lengths if at < length and not self._waits(at)]
         if not shorter or any(self.schedule.done[at] < BEST_AFTER for at in shorter):
             return
-        rows = [r for r in self.store.rows() if r.model == self.model.name and r.length in shorter]
+        rows = [r for r in self.store.rows() if r.model == self.name and r.length in shorter]
+        self.schedule.waiting.pop(length, None)
         kept = choose.best(rows, list(self.recipes.values()), self.plan.best[length_text(length)])
         self.schedule.drop([c for c in self.schedule.kept if c[0] == length and c[1] not in kept], "not among the best at shorter lengths")
         self.store.set_fact(self._best_name(length), sorted(kept))
         self._keep_decisions(None)
 
     def _keep_decisions(self, samples: int | None) -> None:
-        name = self.model.name
+        name = self.name
         dropped: list[tuple[int, str, str]] = [(length, h, why) for (length, h), why in self.schedule.dropped.items()]
         self.store.set_fact(f"dropped:{name}", dropped)
         self.store.set_fact(f"dropped_names:{name}", {h: str(r) for h, r in self.recipes.items()})
@@ -211,8 +216,13 @@ class ModelRun:
         total = sum(self.schedule.tasks[length] for length, _ in kept) * samples
         done = sum(self.schedule.have[column] for column in kept)
         left = min(self.schedule.left(samples), deadline - time.monotonic())
-        text = f"{self.model.name}: {unit.task}, {length_text(unit.length)}, sample {unit.number + 1} of {samples}"
+        text = f"{self.name}: {unit.task}, {length_text(unit.length)}, sample {unit.number + 1} of {samples}"
         self._tell(State(text=text, done=done, total=max(total, done), left_s=max(0.0, left)))
+
+
+def shown_name(name: str) -> str:
+    """How a model is called in results: a path by its last part, for the rest of it says nothing to others."""
+    return Path(name).name if "/" in name and Path(name).expanduser().exists() else name
 
 
 def _closable(rows: Iterator[Any]) -> Any:

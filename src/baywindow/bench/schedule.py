@@ -22,6 +22,7 @@ class Schedule:
     columns: list[Column]
     tasks: dict[int, int]  # number of tasks at a length
     protected: frozenset[str]
+    waiting: dict[int, float] = field(default_factory=dict)  # lengths whose recipes are chosen later: the share of columns they will get
     done: dict[int, int] = field(default_factory=lambda: defaultdict(int))  # rounds by length
     have: dict[Column, int] = field(default_factory=lambda: defaultdict(int))  # samples by column, all tasks
     dropped: dict[Column, str] = field(default_factory=dict)
@@ -51,7 +52,10 @@ class Schedule:
 
     def left(self, samples: int) -> float:
         """Seconds until every kept cell has so many samples."""
-        return sum(max(0, samples * self.tasks.get(c[0], 0) - self.have[c]) * self.seconds_of(c) for c in self.kept)
+        return sum(self._lacking(c, samples) * self.waiting.get(c[0], 1.0) * self.seconds_of(c) for c in self.kept)
+
+    def _lacking(self, column: Column, samples: int) -> int:
+        return max(0, samples * self.tasks.get(column[0], 0) - self.have[column])
 
     @property
     def lengths(self) -> list[int]:
@@ -67,7 +71,7 @@ class Schedule:
         When only protected columns are left, whole lengths go, the longest first; the last one stays, however few samples it gets.
         """
         while (samples := self.affordable(seconds)) < LEAST_SAMPLES:
-            free = [c for c in self.kept if c[1] not in self.protected]
+            free = [c for c in self.kept if c[1] not in self.protected and c[0] not in self.waiting]
             if free:
                 column = max(free, key=lambda c: (self.seconds_of(c) * self.tasks.get(c[0], 0), c))
                 self.drop([column], f"{self.seconds_of(column):.1f} s a sample: no time for {LEAST_SAMPLES} samples of everything")

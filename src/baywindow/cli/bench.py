@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -68,14 +70,14 @@ def bench(
             _run(store, plan, engine)
         return
     settings = flags.settings_from(base_url=base_url, context=context, embedder=embedder)
-    named = tuple(m.strip() for m in (model or "").split(",") if m.strip()) or (_default_model(settings),)
+    named = _models(model or "") or (_default_model(settings),)
     if full:
         samples = samples or FULL_SAMPLES
     plan = Plan(
         models=named,
         tasks=tuple(task.name for task in tasks_of(part.strip() for part in tasks.split(",") if part.strip())),
         lengths=FULL_LENGTHS if full and lengths == DEFAULT_LENGTHS else lengths_of(lengths),
-        recipes=tuple(str(r) for r in recipes_of(recipes, random=not no_random)),
+        recipes=tuple(str(r) for r in recipes_of(_lines(recipes), random=not no_random)),
         samples=samples or 0,
         hours=0.0 if samples else (DEFAULT_HOURS if hours is None else hours),
         generate=generate,
@@ -87,8 +89,8 @@ def bench(
     )
     path = runs.path_of(name) if name else runs.new_path(datetime.now())
     with Store(path, write=True, make=True) as store:
-        if store.fact("plan") is not None:
-            raise ConfigError(f"{path} holds a run already", hint=f"bay bench --resume {name}")
+        if store.fact("plan", plan.to_dict()) != json.loads(json.dumps(plan.to_dict())):
+            raise ConfigError(f"{path} holds another run already", hint=f"bay bench --resume {name} goes on with that one")
         store.set_fact("plan", plan.to_dict())
         _run(store, plan, engine)
 
@@ -106,7 +108,7 @@ def _run(store: Store, plan: Plan, engine: str) -> None:
         def load(name: str, settings: Settings) -> LanguageModel:
             from baywindow.models import select
 
-            return select.load(name, settings=settings, progress=progress)
+            return select.load(_converted(name), settings=settings, progress=progress)
 
         try:
             running.run(store, plan, load, lambda state: progress(_line(state)), Local)
@@ -126,6 +128,36 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _models(line: str) -> tuple[str, ...]:
+    """Names with commas between them; one that ends with ``?`` is left out where it is not on this machine."""
+    found = []
+    for name in (part.strip() for part in line.split(",") if part.strip()):
+        bare = name.removesuffix("?")
+        if bare == name or _converted(bare) != bare or Path(bare).expanduser().exists():
+            found.append(bare)
+        else:
+            output.remark(f"left out: {bare} is not on this machine")
+    return tuple(found)
+
+
+def _converted(name: str) -> str:
+    """The folder of a model that was converted from a .gguf of that name; any other name as it is."""
+    from baywindow.models import gguf
+
+    return next((str(folder) for folder, manifest in gguf.all_converted() if manifest.get("name") == name), name)
+
+
+def _lines(recipes: str) -> str:
+    """Recipes as one line; ``@FILE`` names a file with one a line, where ``#`` begins a remark."""
+    if not recipes.startswith("@"):
+        return recipes
+    try:
+        lines = Path(recipes[1:]).expanduser().read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ConfigError(f"{recipes[1:]} cannot be read: {error.strerror}", hint="a text file with one recipe a line") from None
+    return "; ".join(bare for line in lines if (bare := line.partition("#")[0].strip()))
 
 
 def _default_model(settings: Settings) -> str:
