@@ -96,15 +96,13 @@ class Walk:
         return node.parent
 
     def _remember(self, node: Node, text: str) -> None:
-        if text != NO_SUMMARY and (entry := f"{node.name}: {text}") not in self.memory:
+        if self.memory_tokens and text != NO_SUMMARY and (entry := f"{node.name}: {text}") not in self.memory:
             self.memory.append(entry)
 
     @property
     def recalled(self) -> str:
         """The memory as a prompt shows it: the latest entries that fit."""
         run = self.capped.run
-        if not self.memory_tokens:
-            return ""
         newest = fitting(
             run, self.memory[::-1], lambda some: run.model.count_tokens("\n".join(some)) <= self.memory_tokens, "entries of the memory"
         )
