@@ -89,13 +89,18 @@ class KVzip(Finisher, Budgeted):
         new[..., -n:] = True
         chunk = (positions >= start) & (positions < stop) & ~new
         among = chunk | new | ((positions >= 0) & (positions < self.sink_tokens))
+        everything = bool((among | (positions < 0)).all())  # a prompt of one chunk
         best = torch.zeros(positions.shape, device=positions.device)
         group = seen.layer.group
         for first in range(0, n, ROWS):
             last = min(n, first + ROWS)
-            weights = seen.weights(first, last) * among.repeat_interleave(group, dim=1)[:, :, None]
-            weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1e-30)  # softmax among these keys only
-            weights = weights * (seen.q_pos[:, None, first:last, None] >= 0)
+            weights = seen.weights(first, last)
+            if not everything:
+                weights = weights * among.repeat_interleave(group, dim=1)[:, :, None]
+                weights /= weights.sum(dim=-1, keepdim=True).clamp(min=1e-30)  # softmax among these keys only
+            real = seen.q_pos[:, first:last] >= 0
+            if not bool(real.all()):
+                weights = weights * real[:, None, :, None]
             best = torch.maximum(best, weights.amax(dim=2).reshape(*positions.shape[:2], group, -1).amax(dim=2))
         held = torch.where(chunk, best, torch.zeros_like(best))[..., :-n]
         known = scores.get(seen.layer.index)

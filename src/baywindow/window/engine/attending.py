@@ -39,20 +39,23 @@ class Attending:
     _keys: list[Tensor] = field(default_factory=list)
 
     def weights(self, start: int, stop: int) -> Tensor:
-        """Softmax weights of query rows ``start`` to ``stop``: float32 [B, Hq, rows, L], 0 in holes and where nothing is visible."""
-        mask = by_query_head(self.allowed(start, stop), self.layer) & (self.block.head_positions >= 0).repeat_interleave(
-            self.layer.group, dim=1
-        ).unsqueeze(2)
-        logits = self.logits(start, stop).masked_fill(~mask, -torch.inf)
-        return torch.softmax(logits, dim=-1).nan_to_num(0.0)
+        """Softmax weights of query rows ``start`` to ``stop``: float32 [B, Hq, rows, L], 0 in holes and where nothing is visible.
+
+        Passes over tensors of that size are what this costs, so there are as few as may be.
+        """
+        held = self.block.positions >= 0
+        held = held[:, None] if held.dim() == 2 else held
+        mask = by_query_head(self.allowed(start, stop) & held.unsqueeze(2), self.layer)
+        weights = torch.softmax(self.logits(start, stop).masked_fill_(~mask, -torch.inf), dim=-1)
+        return weights if bool(mask.any(dim=-1).all()) else weights.nan_to_num(0.0)
 
     def logits(self, start: int, stop: int) -> Tensor:
         """Scaled logits before any mask: float32 [B, Hq, rows, L]."""
         if self.branches is None:
-            return self._cap(dot(self.q[:, :, start:stop], self.block.keys) * self.layer.scaling)
+            return self._cap(dot(self.q[:, :, start:stop], self.block.keys).mul_(self.layer.scaling))
         merged: Tensor | None = None
         for i, branch in enumerate(self.branches):
-            one = dot(self.turned_q(branch, start, stop), self._turned_k(i)) * self.layer.scaling
+            one = dot(self.turned_q(branch, start, stop), self._turned_k(i)).mul_(self.layer.scaling)
             if branch.query_scale is not None:
                 scale = branch.query_scale[..., start:stop]
                 one = one * (scale[:, None, :, None] if scale.dim() == 2 else scale[..., None])
