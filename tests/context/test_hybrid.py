@@ -9,7 +9,7 @@ import pytest
 
 from baywindow.context.retrieve import hybrid
 from baywindow.context.retrieve.hybrid import Hybrid, fused_by_rank, fused_by_score, mmr_order
-from baywindow.documents.base import Document, Passage
+from baywindow.documents.base import Document, Hits, Passage, hits_of
 from baywindow.documents.memory import InMemory
 from baywindow.errors import ConfigError
 from baywindow.models.base import Embedder
@@ -17,6 +17,14 @@ from baywindow.models.base import Embedder
 
 def p(name: str, score: float = 0.0) -> Passage:
     return Passage(text=name, source=name, start=0, end=len(name), line=1, score=score)
+
+
+def hits(*passages: Passage) -> Hits:
+    return hits_of(list(passages))
+
+
+def named(found: Hits) -> list[tuple[str, float]]:
+    return [(place.source, score) for place, score in found if isinstance(place, Passage)]
 
 
 class Letters(Embedder):
@@ -40,20 +48,20 @@ def run() -> SimpleNamespace:
 def test_scores_worked_example() -> None:
     # BM25 10 and 5 become 1 and 0.5. Cosines 0.6 and 0.2 become 1.6/1.6 = 1 and 1.2/1.6 = 0.75. With alpha 0.75:
     # a: words 1, no vector: as similar as the last, 0.75 -> 0.25 + 0.5625; b: 0.125 + 0.75; c: no words, 0.75 -> 0.5625.
-    found = fused_by_score([p("a", 10), p("b", 5)], [p("b", 0.6), p("c", 0.2)], 0.75)
-    assert [(x.source, x.score) for x in found] == [("b", pytest.approx(0.875)), ("a", pytest.approx(0.8125)), ("c", pytest.approx(0.5625))]
+    found = fused_by_score(hits(p("a", 10), p("b", 5)), hits(p("b", 0.6), p("c", 0.2)), 0.75)
+    assert named(found) == [("b", pytest.approx(0.875)), ("a", pytest.approx(0.8125)), ("c", pytest.approx(0.5625))]
 
 
 def test_ranks_worked_example() -> None:
     # k = 2. a: 1/3; b: 1/4 + 1/3 = 7/12; c: 1/4.
-    found = fused_by_rank([[p("a"), p("b")], [p("b"), p("c")]], 2)
-    assert [(x.source, x.score) for x in found] == [("b", pytest.approx(7 / 12)), ("a", pytest.approx(1 / 3)), ("c", pytest.approx(1 / 4))]
+    found = fused_by_rank([hits(p("a"), p("b")), hits(p("b"), p("c"))], 2)
+    assert named(found) == [("b", pytest.approx(7 / 12)), ("a", pytest.approx(1 / 3)), ("c", pytest.approx(1 / 4))]
 
 
 def test_one_empty_list_leaves_the_other_in_its_order() -> None:
-    ranked = [p("a", 3), p("b", 2), p("c", 1)]
-    assert [x.source for x in fused_by_score(ranked, [], 0.8)] == ["a", "b", "c"]
-    assert [x.source for x in fused_by_score([], ranked, 0.8)] == ["a", "b", "c"]
+    ranked = hits(p("a", 3), p("b", 2), p("c", 1))
+    assert [source for source, _ in named(fused_by_score(ranked, [], 0.8))] == ["a", "b", "c"]
+    assert [source for source, _ in named(fused_by_score([], ranked, 0.8))] == ["a", "b", "c"]
     assert fused_by_score([], [], 0.8) == fused_by_rank([[], []], 60) == []
 
 
@@ -63,17 +71,17 @@ def test_ranks_equal_a_slow_oracle(seed: int) -> None:
     names = [f"d{n}" for n in range(12)]
     lists = [[names[i] for i in rng.permutation(12)[:8]] for _ in range(3)]
     expected = {n: sum(1 / (60 + ranking.index(n) + 1) for ranking in lists if n in ranking) for n in set().union(*lists)}
-    found = fused_by_rank([[p(n) for n in ranking] for ranking in lists], 60)
-    assert {x.source: x.score for x in found} == pytest.approx(expected)
-    assert [x.score for x in found] == sorted(expected.values(), reverse=True)
+    found = named(fused_by_rank([hits(*(p(n) for n in ranking)) for ranking in lists], 60))
+    assert dict(found) == pytest.approx(expected)
+    assert [score for _, score in found] == sorted(expected.values(), reverse=True)
 
 
 def test_what_both_lists_like_comes_first_where_one_alone_fails() -> None:
     # "gold" is second in both lists; each list's own first is nowhere in the other.
-    words = [p("w", 9), p("gold", 8), p("x", 1)]
-    meaning = [p("v", 0.9), p("gold", 0.85), p("y", 0.1)]
-    assert fused_by_score(words, meaning, 0.5)[0].source == "gold"
-    assert fused_by_rank([words, meaning], 60)[0].source == "gold"
+    words = hits(p("w", 9), p("gold", 8), p("x", 1))
+    meaning = hits(p("v", 0.9), p("gold", 0.85), p("y", 0.1))
+    assert named(fused_by_score(words, meaning, 0.5))[0][0] == "gold"
+    assert named(fused_by_rank([words, meaning], 60))[0][0] == "gold"
 
 
 def test_alpha_at_its_ends_is_one_of_the_parts(run: SimpleNamespace) -> None:

@@ -8,14 +8,17 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from baywindow.context.retrieve.hybrid import Hybrid
 from baywindow.documents.index import Index
 from baywindow.documents.index import update as update_module
 from baywindow.documents.index.lock import writing
 from baywindow.documents.index.nearest import Approximate, Flat, build_approximate, load_flat
+from baywindow.documents.index.places import Places
 from baywindow.documents.index.rows import vector_rows
 from baywindow.documents.index.store import Store
 from baywindow.documents.sources import open_corpus
@@ -286,7 +289,7 @@ def test_approximate_search_is_measured_and_good(tmp_path: Path, embedder, monke
     nprobes, recall = build_approximate(table)
     assert recall >= 0.95
     # The oracle is a plain product, not the module's own flat search.
-    search = Approximate(table, nprobes, None)
+    search = Approximate(table, Places(table), nprobes, None)
     hits = 0
     for query in vectors[:50]:
         best = set(ids[np.argsort(-(vectors @ query))[:10]].tolist())
@@ -295,6 +298,58 @@ def test_approximate_search_is_measured_and_good(tmp_path: Path, embedder, monke
     flat = load_flat(table, None, None)
     assert isinstance(flat, Flat)
     assert [i for i, _ in flat.search(vectors[7], 5)] == ids[np.argsort(-(vectors @ vectors[7]))[:5]].tolist()
+
+
+def test_tidying_leaves_the_partitions_small(tmp_path: Path) -> None:
+    store = Store(tmp_path / "i")
+    table = store.vectors(16)
+    assert table is not None
+    vectors = np.random.default_rng(1).standard_normal((3000, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    table.add(vector_rows(np.arange(3000, dtype=np.int64) + (1 << 24), vectors))
+    build_approximate(table)
+    store.tidy("vectors")
+    store.tidy("vectors")
+    store.refresh()
+    table = store.vectors()
+    seen = [len(Approximate(table, Places(table), 1, None).search(query, 3000)) for query in vectors[:20]]
+    assert max(seen) < 600  # a probe reads one of some 55 partitions, where LanceDB would by itself have made one of all
+
+
+def test_both_halves_at_once_are_those_of_each_alone_and_read_once(tmp_path: Path, embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "d", **{f"f{n}": f"rose number {n} stands by tree {n % 7}" for n in range(40)})
+    write(tmp_path / "e", far="rose number 3 elsewhere")
+    open_corpus([str(tmp_path / "d"), str(tmp_path / "e")], embedder=embedder).vectors("rose", 1)
+    corpus = open_corpus(str(tmp_path / "d"), embedder=embedder)
+    read: list[int] = []
+    real = Places.fetched
+    monkeypatch.setattr(Places, "fetched", lambda self, ids, columns: (read.append(len(ids)), real(self, ids, columns))[1])
+    words, meaning = corpus.hits("number 3 rose", 9)
+    assert read == []
+    assert corpus.fetched(words) == corpus.full_text("number 3 rose", 9)
+    assert corpus.fetched(meaning) == corpus.vectors("number 3 rose", 9)
+    assert {Path(p.source).parent.name for p in corpus.fetched([*words, *meaning])} == {"d"}
+    assert {place for place, _ in words} & {place for place, _ in meaning}  # the same chunk is the same place in both
+    read.clear()
+    found = Hybrid(k=4).retrieve(SimpleNamespace(corpus=corpus), "number 3 rose", None)
+    assert read == [4]
+    assert found[0].text == "rose number 3 stands by tree 3"
+    assert corpus.fetched([]) == []
+
+
+def test_places_of_a_file_that_has_gone_are_left_out(tmp_path: Path, embedder) -> None:
+    write(tmp_path / "d", a="rose one", b="rose two", c="rose three")
+    index = Index(embedder=embedder)
+    index.update([tmp_path / "d"])
+    index.embed()
+    words, meaning = index.hits("rose", 9)
+    assert len(words) == len(meaning) == 3
+    write(tmp_path / "d", b="rose two, rewritten")
+    index.update([tmp_path / "d"])
+    assert {p.text for p in index.fetched([*words, *meaning])} == {"rose one", "rose three"}
+    index._catch_up_seconds = 0
+    half = Index(embedder=embedder, catch_up_seconds=0).hits("rose", 9)  # one chunk has no vector: it is compared now
+    assert [{p.text for p in index.fetched(part)} for part in half] == [{"rose one", "rose three", "rose two, rewritten"}] * 2
 
 
 def test_above_the_limit_the_index_searches_approximately(tmp_path: Path, embedder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,10 @@ class Passage:
         return (self.source, self.start, self.end)
 
 
+# Places, best first, each with its score. What a place is, only the corpus it came from knows.
+Hits = list[tuple[Passage | int, float]]
+
+
 class Corpus(ABC):
     """What a question is asked of: a stored index, or documents in memory. Both answer the same calls in the same way."""
 
@@ -76,6 +80,15 @@ class Corpus(ABC):
     def vectors(self, query: str, k: int) -> list[Passage]:
         """The best ``k`` passages by cosine similarity of embeddings, best first; ``score`` is the similarity."""
 
+    def hits(self, query: str, k: int) -> tuple[Hits, Hits]:
+        """What `full_text` and `vectors` find, as places. A stored index searches both at once and reads no passage for it."""
+        return hits_of(self.full_text(query, k)), hits_of(self.vectors(query, k))
+
+    def fetched(self, hits: Hits) -> list[Passage]:
+        """The passages at places, in their order and with the scores given; a place that is gone is left out. A passage may stand for
+        its place, also one of another corpus."""
+        return [replace(place, score=score) for place, score in hits if isinstance(place, Passage)]
+
     @abstractmethod
     def embeddings(self, passages: list[Passage]) -> NDArray[np.float32]:
         """Unit vectors of passages, shape (passage, dim); stored ones where there are some, else computed now."""
@@ -92,3 +105,8 @@ class Corpus(ABC):
     @abstractmethod
     def characters(self) -> int:
         """Length of all texts together, in characters (for cost estimates before anything is read)."""
+
+
+def hits_of(passages: list[Passage]) -> Hits:
+    """Passages as places: equal ones are one place, whatever their scores."""
+    return [(replace(p, score=0.0), p.score) for p in passages]

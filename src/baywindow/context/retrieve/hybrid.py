@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from baywindow.context.base import Retriever
 from baywindow.context.retrieve.full_text import ranked_by_words
 from baywindow.context.retrieve.vectors import ranked_by_meaning
-from baywindow.documents.base import Passage
+from baywindow.documents.base import Hits, Passage, hits_of
 from baywindow.errors import ConfigError
 from baywindow.registry import technique
 
@@ -72,39 +72,45 @@ class Hybrid(Retriever):
 
     def retrieve(self, run: Run, query: str, passages: list[Passage] | None) -> list[Passage]:
         if passages is None:
-            depth = max(self.depth, self.k)
-            words, meaning = run.corpus.full_text(query, depth), run.corpus.vectors(query, depth)
+            words, meaning = run.corpus.hits(query, max(self.depth, self.k))
         else:
-            words, meaning = ranked_by_words(query, passages), ranked_by_meaning(run, query, passages)
-        found = fused_by_score(words, meaning, self.alpha) if self.fuse == "scores" else fused_by_rank([words, meaning], self.rrf_k)
+            words, meaning = hits_of(ranked_by_words(query, passages)), hits_of(ranked_by_meaning(run, query, passages))
+        joined = fused_by_score(words, meaning, self.alpha) if self.fuse == "scores" else fused_by_rank([words, meaning], self.rrf_k)
+        # The texts of those that are wanted are read, once for both lists.
+        found = run.corpus.fetched(joined[: self.k if self.rerank is None and self.mmr_lambda is None else self.depth])
         if self.rerank is not None:
-            found = reranked(query, found[: self.depth], self.rerank)
+            found = reranked(query, found, self.rerank)
         if self.mmr_lambda is not None:
-            found = diverse(run, query, found[: self.depth], self.k, self.mmr_lambda)
+            found = diverse(run, query, found, self.k, self.mmr_lambda)
         return found[: self.k]
 
 
-def fused_by_score(words: Sequence[Passage], meaning: Sequence[Passage], alpha: float) -> list[Passage]:
+def fused_by_score(words: Hits, meaning: Hits, alpha: float) -> Hits:
     """Convex combination; ``words`` carry BM25 scores, ``meaning`` cosines, both best first. Scores are from 0 to 1."""
-    most = max((p.score for p in words), default=0.0) or 1.0
-    nearest = 1 + max((p.score for p in meaning), default=0.0)
-    farthest = 1 + min((p.score for p in meaning), default=-1.0)
-    by_words = {p.key: p.score / most for p in words}
-    by_meaning = {p.key: (1 + p.score) / (nearest or 1.0) for p in meaning}
-    found = {p.key: p for p in [*words, *meaning]}
-    scores = {key: (1 - alpha) * by_words.get(key, 0.0) + alpha * by_meaning.get(key, farthest / (nearest or 1.0)) for key in found}
-    return [replace(found[key], score=scores[key]) for key in sorted(found, key=lambda key: -scores[key])]
+    most = max((score for _, score in words), default=0.0) or 1.0
+    nearest = 1 + max((score for _, score in meaning), default=0.0)
+    farthest = 1 + min((score for _, score in meaning), default=-1.0)
+    by_words = {place: score / most for place, score in words}
+    by_meaning = {place: (1 + score) / (nearest or 1.0) for place, score in meaning}
+    scores = {
+        place: (1 - alpha) * by_words.get(place, 0.0) + alpha * by_meaning.get(place, farthest / (nearest or 1.0))
+        for place in by_words | by_meaning
+    }
+    return best_first(scores)
 
 
-def fused_by_rank(lists: Sequence[Sequence[Passage]], rrf_k: int) -> list[Passage]:
+def fused_by_rank(lists: Sequence[Hits], rrf_k: int) -> Hits:
     """Reciprocal rank fusion; equal sums keep the order of the first list they appear in."""
-    scores: dict[tuple[str, int, int], float] = {}
-    first: dict[tuple[str, int, int], Passage] = {}
+    scores: dict[Passage | int, float] = {}
     for ranking in lists:
-        for rank, passage in enumerate(ranking, 1):
-            scores[passage.key] = scores.get(passage.key, 0.0) + 1 / (rrf_k + rank)
-            first.setdefault(passage.key, passage)
-    return [replace(first[key], score=scores[key]) for key in sorted(scores, key=lambda key: -scores[key])]
+        for rank, (place, _) in enumerate(ranking, 1):
+            scores[place] = scores.get(place, 0.0) + 1 / (rrf_k + rank)
+    return best_first(scores)
+
+
+def best_first(scores: dict[Passage | int, float]) -> Hits:
+    """Places in falling order of their scores; equal ones as they stand."""
+    return sorted(scores.items(), key=lambda hit: -hit[1])
 
 
 def reranked(query: str, passages: list[Passage], name: str) -> list[Passage]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from baywindow.documents.base import Corpus, Passage
+from baywindow.documents.base import Corpus, Hits, Passage
 from baywindow.documents.index.embed import embed_missing, missing_ids
 from baywindow.documents.index.info import IndexInfo, info_of
 from baywindow.documents.index.lock import writing
@@ -73,15 +74,31 @@ class Index(Corpus):
         return self._opened().passages()
 
     def full_text(self, query: str, k: int) -> list[Passage]:
-        return self._opened().full_text(query, k)
+        view = self._opened()
+        return view.fetched(view.by_words(query, k))
 
     def vectors(self, query: str, k: int) -> list[Passage]:
         self._catch_up()
         view = self._opened()
-        found = view.nearest(self.embed_query(query), k)
+        found = view.fetched(view.by_meaning(self.embed_query(query), k))
         if view.embedded < view.chunks:
             found = self._with_cold(query, found)
         return found[:k]
+
+    def hits(self, query: str, k: int) -> tuple[Hits, Hits]:
+        self._catch_up()
+        view = self._opened()
+        if view.embedded < view.chunks:
+            return super().hits(query, k)
+        with ThreadPoolExecutor(1) as beside:  # LanceDB counts words while the question is embedded
+            words = beside.submit(view.by_words, query, k)
+            meaning = view.by_meaning(self.embed_query(query), k)
+            return list(words.result()), list(meaning)
+
+    def fetched(self, hits: Hits) -> list[Passage]:
+        if any(isinstance(place, Passage) for place, _ in hits):
+            return super().fetched(hits)
+        return self._opened().fetched([(place, score) for place, score in hits if isinstance(place, int)])
 
     def embed_query(self, query: str) -> NDArray[np.float32]:
         if query not in self._queries:
@@ -206,7 +223,7 @@ class Index(Corpus):
     def _with_cold(self, query: str, found: list[Passage]) -> list[Passage]:
         """The best full-text hits, embedded now, beside what has vectors."""
         view = self._opened()
-        hits = view.full_text(query, COLD_HITS)
+        hits = view.fetched(view.by_words(query, COLD_HITS))
         vectors = self.embeddings(hits)
         self._note(
             f"{view.embedded} of {view.chunks} chunks have vectors; the best {len(hits)} by full text were compared by meaning besides"

@@ -9,16 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baywindow.documents.bm25 import best_first
+from baywindow.documents.index.places import Places
 from baywindow.documents.index.rows import FILE_BITS
 
 FLAT_LIMIT = 50_000  # vectors; 384 dimensions of these are 77 MB and take some 5 ms a question
+# Of the IVF index. Vectors are of unit length, so this ranks as the cosine does; clusters by "dot" are worse.
+DISTANCE = "l2"
 RECALL_WANTED = 0.95
 RECALL_QUESTIONS = 100
 RECALL_K = 10
 FIRST_NPROBES = 2  # each probe reads a partition: time goes up with them
+SMALLEST_NUMBER = 16  # of partitions
 SPARE = 50  # vectors of deleted chunks that may stand among the nearest until the next tidying
 
-Hits = list[tuple[int, float]]  # (chunk id, cosine similarity), best first
+Near = list[tuple[int, float]]  # (chunk id, cosine similarity), best first
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Flat:
     ids: NDArray[np.int64]
     vectors: NDArray[np.float32]
 
-    def search(self, query: NDArray[np.float32], k: int) -> Hits:
+    def search(self, query: NDArray[np.float32], k: int) -> Near:
         scores = self.vectors @ query
         if len(scores) > 4 * k:
             rough = np.argpartition(-scores, k)[: k + 1]
@@ -43,15 +47,17 @@ class Approximate:
     """LanceDB's IVF index; rows it does not cover yet are searched flat. ``condition`` limits to the sources that were asked for."""
 
     table: Any
+    places: Places
     nprobes: int
     condition: str | None
 
-    def search(self, query: NDArray[np.float32], k: int) -> Hits:
-        asked = self.table.search(query, vector_column_name="vector").distance_type("dot").nprobes(self.nprobes)
+    def search(self, query: NDArray[np.float32], k: int) -> Near:
+        asked = self.table.search(query, vector_column_name="vector").distance_type(DISTANCE).nprobes(self.nprobes)
         if self.condition is not None:
             asked = asked.where(self.condition, prefilter=True)
-        rows = asked.select(["id", "_distance"]).limit(k + SPARE).to_arrow()
-        return [(i, 1.0 - d) for i, d in zip(rows["id"].to_pylist(), rows["_distance"].to_pylist(), strict=True)]
+        rows = asked.with_row_id(True).select(["_distance"]).limit(k + SPARE).to_arrow()
+        ids = self.places.ids(rows["_rowid"].to_numpy()).tolist()
+        return [(i, 1.0 - d / 2) for i, d in zip(ids, rows["_distance"].to_pylist(), strict=True)]
 
 
 def load_flat(table: Any, numbers: NDArray[np.int64] | None, condition: str | None) -> Flat:
@@ -75,8 +81,11 @@ def build_approximate(table: Any) -> tuple[int, float]:
     from lancedb.index import IvfFlat
 
     count = table.count_rows()
-    partitions = max(16, round(count**0.5))
-    table.create_index("vector", config=IvfFlat(distance_type="dot", num_partitions=partitions), replace=True)
+    size = max(1, min(count // SMALLEST_NUMBER, round(count**0.5)))
+    # By size, not by number: LanceDB's `optimize` keeps to a size that was given, and else joins partitions to a few huge ones.
+    table.create_index("vector", config=IvfFlat(distance_type=DISTANCE, target_partition_size=size), replace=True)
+    partitions = -(-count // size)
+    places = Places(table)
     flat = load_flat(table, None, None)
     rng = np.random.default_rng(0)
     questions = _questions(flat.vectors, rng)
@@ -84,7 +93,7 @@ def build_approximate(table: Any) -> tuple[int, float]:
     bars = [flat.search(q, RECALL_K)[-1][1] - 1e-5 for q in questions]
     nprobes = min(FIRST_NPROBES, partitions)
     while True:
-        search = Approximate(table, nprobes, None)
+        search = Approximate(table, places, nprobes, None)
         good = [sum(score >= bar for _, score in search.search(q, RECALL_K)[:RECALL_K]) for q, bar in zip(questions, bars, strict=True)]
         recall = sum(good) / (len(good) * min(RECALL_K, count))
         if recall >= RECALL_WANTED or nprobes == partitions:

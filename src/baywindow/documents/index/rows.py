@@ -84,6 +84,7 @@ class About:
     dim: int = 0
     nprobes: int = 0  # 0: no approximate index
     recall_at_10: float = 0.0
+    measured_vectors: int = 0  # how many there were when the two above were measured
     roots: dict[str, float] = field(default_factory=dict)  # absolute path → when it was last brought up to date
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from baywindow.documents.base import Passage
-from baywindow.documents.index.nearest import FLAT_LIMIT, Approximate, Flat, load_flat
+from baywindow.documents.index.nearest import FLAT_LIMIT, Approximate, Flat, Near, load_flat
+from baywindow.documents.index.places import Places
 from baywindow.documents.index.plan import is_below
 from baywindow.documents.index.rows import FILE_BITS, FOUND, About, FileRecord, ids_within
 from baywindow.documents.index.store import Store
@@ -56,33 +57,34 @@ class View:
 
     # Searching
 
-    def full_text(self, query: str, k: int) -> list[Passage]:
+    def by_words(self, query: str, k: int) -> Near:
+        """Chunk ids by BM25, best first."""
         from lancedb.query import MatchQuery
 
-        asked = self._store.table("chunks").search(MatchQuery(query, "text"))
+        asked = self._store.table("chunks").search(MatchQuery(query, "text")).with_row_id(True)
         if self._condition is not None:
             asked = asked.where(self._condition, prefilter=True)
         with self._store.translated():
-            rows = asked.select([*FOUND, "_score"]).limit(k + LEFTOVERS).to_arrow()
-        return self._passages(rows, rows["_score"].to_pylist())[:k]
+            rows = asked.select(["_score"]).limit(k + LEFTOVERS).to_arrow()
+            ids = self._places.ids(rows["_rowid"].to_numpy())
+        return self._finished(zip(ids.tolist(), rows["_score"].to_pylist(), strict=True), k)
 
-    def nearest(self, query: NDArray[np.float32], k: int) -> list[Passage]:
-        """By stored vectors, best first; nothing where none are stored."""
+    def by_meaning(self, query: NDArray[np.float32], k: int) -> Near:
+        """Chunk ids by stored vectors, best first; nothing where none are stored."""
         if self._searcher is None:
             return []
         with self._store.translated():
-            hits = [(i, s) for i, s in self._searcher.search(query, k) if i >> FILE_BITS in self.records]
-        return self.by_ids([i for i, _ in hits[:k]], [s for _, s in hits[:k]])
+            return self._finished(self._searcher.search(query, k), k)
 
-    def by_ids(self, ids: Sequence[int], scores: Sequence[float]) -> list[Passage]:
-        """Passages of chunk ids, in their order."""
-        if not ids:
-            return []
+    def _finished(self, hits: Iterable[tuple[int, float]], k: int) -> Near:
+        return [(i, score) for i, score in hits if i >> FILE_BITS in self.records][:k]
+
+    def fetched(self, hits: Near) -> list[Passage]:
+        """Passages of chunk ids, in their order; ids that this version does not have are left out."""
         with self._store.translated():
-            condition = f"id IN ({', '.join(map(str, ids))})"
-            rows = self._store.table("chunks").search().where(condition).select(FOUND).limit(len(ids)).to_arrow()
+            rows = self._places.fetched([i for i, _ in hits], FOUND)
         found = dict(zip(rows["id"].to_pylist(), self._passages(rows, [0.0] * len(rows)), strict=True))
-        return [replace(found[i], score=score) for i, score in zip(ids, scores, strict=True) if i in found]
+        return [replace(found[i], score=score) for i, score in hits if i in found]
 
     def stored_vectors(self, passages: Sequence[Passage]) -> dict[int, NDArray[np.float32]]:
         """Stored vectors by the passage's place in the list; those without one are left out."""
@@ -90,8 +92,9 @@ class View:
         ids = {self._id_of(p): at for at, p in enumerate(passages)}
         if table is None or not ids:
             return {}
-        if isinstance(self.__dict__.get("_searcher"), Flat):
-            flat: Flat = self.__dict__["_searcher"]
+        opened = self.__dict__.get("_searcher")  # of a question that ranks given passages only, nothing is opened
+        if isinstance(opened, Flat):
+            flat: Flat = opened
             places = np.searchsorted(flat.ids, list(ids))
             return {
                 at: flat.vectors[place]
@@ -99,20 +102,16 @@ class View:
                 if place < len(flat.ids) and flat.ids[place] == i
             }
         with self._store.translated():
-            condition = f"id IN ({', '.join(map(str, ids))})"
-            rows = table.search().where(condition).select(["id", "vector"]).limit(len(ids)).to_arrow()
+            where = opened.places if isinstance(opened, Approximate) else Places(table)
+            rows = where.fetched(list(ids), ["id", "vector"])
         return {ids[i]: np.asarray(v, np.float32) for i, v in zip(rows["id"].to_pylist(), rows["vector"].to_pylist(), strict=True)}
 
     @cached_property
     def embedded(self) -> int:
         """How many of the chunks have a vector."""
-        table = self._store.vectors()
-        if table is None:
+        if self._searcher is None:
             return 0
-        if isinstance(self._searcher, Flat):
-            return len(self._searcher.ids)
-        with self._store.translated():
-            ids = table.search().select(["id"]).to_arrow()["id"].to_numpy()
+        ids = self._searcher.places.all_ids if isinstance(self._searcher, Approximate) else self._searcher.ids
         return int(np.isin(ids >> FILE_BITS, self.numbers).sum())
 
     # Reading
@@ -177,13 +176,17 @@ class View:
         return None if self.everything else ids_within(self.records)
 
     @cached_property
+    def _places(self) -> Places:
+        return Places(self._store.table("chunks"))
+
+    @cached_property
     def _searcher(self) -> Flat | Approximate | None:
         table: Any = self._store.vectors()
         if table is None:
             return None
         with self._store.translated():
-            if self.about.nprobes and self.chunks > FLAT_LIMIT:
-                return Approximate(table, self.about.nprobes, self._condition)
+            if self.about.measured_vectors and self.chunks > FLAT_LIMIT:
+                return Approximate(table, Places(table), self.about.nprobes, self._condition)
             return load_flat(table, self.numbers, self._condition)
 
 

@@ -89,12 +89,11 @@ class Writer:
             return
         count = table.count_rows()
         about = self._store.about()
-        built = table.index_stats("vector_idx")
-        if count > FLAT_LIMIT and (built is None or count > ANN_GROWTH * built.num_indexed_rows):
+        if count > FLAT_LIMIT and count > ANN_GROWTH * about.measured_vectors:
             self._say(f"building approximate search over {count} vectors")
             with self._store.translated():
                 nprobes, recall = build_approximate(table)
-            self._store.set_about(replace(about, nprobes=nprobes, recall_at_10=recall))
+            self._store.set_about(replace(about, nprobes=nprobes, recall_at_10=recall, measured_vectors=count))
             self._say(f"approximate search: recall@10 {recall:.3f} against exact search, {nprobes} probes")
         self._store.tidy("vectors")
 
