@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-_ONSETS = "b br c d dr f fl g gr h k l m n p pl r s st t tr v w".split()
-_VOWELS = "a e i o u ai ea ou".split()
-_CODAS = ["", *"n r l s m nd th ck".split()]
+_ONSETS = ("b", "br", "c", "d", "dr", "f", "fl", "g", "gr", "h", "k", "l", "m", "n", "p", "pl", "r", "s", "st", "t", "tr", "v", "w")
+_VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "ou")
+_CODAS = ("", "n", "r", "l", "s", "m", "nd", "th", "ck")
 
 
 def word(rng: random.Random, syllables: int = 2) -> str:

@@ -14,8 +14,8 @@ SUITE = Suite(
     year=2024,
     claim="BestAnswer falls with the number of candidates while a single pair stays easy; TSort stays at chance (4.2 %) for small models.",
     departures=(
-        "TSort is made from the haystack; one shorter than the sample repeats, and then only the joints of the pieces tell their order: name "
-        "a folder of books for the published difficulty.",
+        "TSort is made from the haystack; one shorter than the sample repeats, and then only the joints of the pieces tell their order: "
+        "name a folder of books for the published difficulty.",
         "BestAnswer from the haystack asks how a passage goes on, since forum answers may not be copied here: `stackselect` reads the "
         "published files.",
         "The question stands after the answers, not before them, so that all tasks have one form.",

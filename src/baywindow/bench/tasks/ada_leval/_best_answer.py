@@ -14,7 +14,8 @@ from baywindow.errors import SourceError
 
 NAME = "ada_leval.best_answer"
 INSTRUCTION = "Below are numbered answers (A1, A2 and so on) to a question that comes after them. Find the most helpful one."
-QUESTION = "Question: how does this passage go on?\n{passage}\nReply with the designation of the best answer and nothing else, in the form: Answer: A4"
+QUESTION = "Question: how does this passage go on?\n{passage}"
+CLOSING = "Reply with the designation of the best answer and nothing else, in the form: Answer: A4"
 _SENTENCES = 3  # of the passage, and of its continuation
 
 
@@ -27,7 +28,7 @@ def best_answer(order: Order) -> Sample:
     passage, right = (" ".join(sentences[i * _SENTENCES : (i + 1) * _SENTENCES]) for i in range(2))
     others = Whole(_Others(sentences[2 * _SENTENCES :], rng_of(NAME, order, "others")), order.counter, "\n\nA100:\n")
     depth = rng.random() if order.depth is None else order.depth
-    question = QUESTION.format(passage=passage)
+    question = f"{QUESTION.format(passage=passage)}\n{CLOSING}"
     overhead = sum(order.counter("\n\nA100:\n" + part) for part in (INSTRUCTION, question, right))
 
     def build(room: int) -> Sample:

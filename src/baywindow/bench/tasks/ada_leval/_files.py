@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from baywindow.bench.base import Sample
-from baywindow.bench.tasks.ada_leval._best_answer import INSTRUCTION, answers
+from baywindow.bench.tasks.ada_leval._best_answer import CLOSING, INSTRUCTION, answers
 from baywindow.documents.base import Document
 from baywindow.errors import SourceError
 
@@ -22,7 +22,7 @@ def stackselect(path: Path | None) -> Iterator[Sample]:
             id=f"ada_leval.stackselect/{stem}/{item['question_id']}",
             documents=answers(item["all_answers"]),
             instruction=INSTRUCTION,
-            question=f"Question: {item['question']}\nReply with the designation of the best answer and nothing else, in the form: Answer: A4",
+            question=f"Question: {item['question']}\n{CLOSING}",
             gold=(f"Answer: {item['answer']}",),
             scorer="ada_leval_designation",
             max_new_tokens=1024,

@@ -131,10 +131,10 @@ SUITE = Suite(
     summary="aggregation, extremes, joins, rankings and mixtures over rows told as sentences",
     paper="2410.11996",
     year=2024,
-    claim="At one length, accuracy on aggregation falls as the amount of relevant rows grows; extremes stay easier than counts and averages.",
+    claim="At one length, aggregation falls as the amount of relevant rows grows; extremes stay easier than counts and averages.",
     departures=(
-        "Tables and sentences are generated: four tables of made-up goods and films with three ways to say a row, instead of five databases "
-        "told by a model.",
+        "Tables and sentences are generated: four tables of made-up goods and films with three ways to say a row, instead of five "
+        "databases told by a model.",
         "Scored by rule instead of by two calls of a judge: F1 over rows, no credit for a partly right row (its weight is not published).",
         "Half of the room is relevant unless set otherwise; in the published code a density below 1 has no effect without an amount.",
         "Questions whose answer is empty, tied or longer than twenty rows are drawn again.",

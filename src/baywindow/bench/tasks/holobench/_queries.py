@@ -35,7 +35,11 @@ def _aggregation(rng: random.Random) -> Query:
                 f"select round(avg(minutes), 2) from film where genre = '{genre}'",
                 f"How many minutes does a {genre} last on average, to two decimals?",
             ),
-            Query(("product",), f"select sum(price) from product where kind = '{kind}'", f"What do all products that are a {kind} cost together?"),
+            Query(
+                ("product",),
+                f"select sum(price) from product where kind = '{kind}'",
+                f"What do all products that are a {kind} cost in all?",
+            ),
         )
     )
 
@@ -60,9 +64,11 @@ def _join(rng: random.Random) -> Query:
     films = f"from film join director using (director) where genre = '{genre}' and country = '{country}'"
     return rng.choice(
         (
-            Query(("product", "maker"), f"select name {goods}", f"Which products are a {kind} made by a company with its seat in {town}?"),
+            Query(("product", "maker"), f"select name {goods}", f"Which products are a {kind} of a company with its seat in {town}?"),
             Query(("film", "director"), f"select title {films}", f"Which films are a {genre} by a director born in {country}?"),
-            Query(("product", "maker"), f"select count(*) {goods}", f"How many products are a {kind} made by a company with its seat in {town}?"),
+            Query(
+                ("product", "maker"), f"select count(*) {goods}", f"How many products are a {kind} of a company with its seat in {town}?"
+            ),
             Query(("film", "director"), f"select count(*) {films}", f"How many films are a {genre} by a director born in {country}?"),
         )
     )
@@ -70,8 +76,12 @@ def _join(rng: random.Random) -> Query:
 
 def _ranking(rng: random.Random) -> Query:
     kind, genre = rng.choice(KINDS), rng.choice(GENRES)
-    return rng.choice((_top("product", "name", "price", f"kind = '{kind}'", f"Which three products that are a {kind} cost most?"),
-                       _top("film", "title", "minutes", f"genre = '{genre}'", f"Which three films that are a {genre} last longest?")))  # fmt: skip
+    return rng.choice(
+        (
+            _top("product", "name", "price", f"kind = '{kind}'", f"Which three products that are a {kind} cost most?"),
+            _top("film", "title", "minutes", f"genre = '{genre}'", f"Which three films that are a {genre} last longest?"),
+        )
+    )
 
 
 def _top(table: str, name: str, by: str, where: str, words: str) -> Query:

@@ -65,11 +65,11 @@ SUITE = Suite(
     year=2024,
     claim="Answering 20 questions and more in one reply lowers accuracy against one question a prompt, and later ones fail more often.",
     departures=(
-        "`arithmetic` is generated, since GSM8K may not be copied here, and is filled to its length with worked examples (eight in the paper); "
+        "`arithmetic` is generated, since GSM8K may not be copied here, and worked examples (eight in the paper) fill its length; "
         "`gsm8k` and `mmlu` read the published sets. CommonsenseQA is not built: it brings no form of its own.",
         "gsm8k: the file's first eight records are the worked examples instead of the eight written by hand in the published prompt.",
-        "Answers are aligned by their number; in the published code one missing block moves all later ones, and questions after the cut are "
-        "not counted. Here every question counts.",
+        "Answers are aligned by their number; in the published code one missing block moves all later ones, and questions after the cut "
+        "are not counted. Here every question counts.",
         "One batch is one sample; the paper's repetition over several batches is asking for several seeds.",
     ),
     tasks=(

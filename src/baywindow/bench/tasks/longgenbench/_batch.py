@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from baywindow.bench.base import Turn, metric
 
 INSTRUCTION = (
-    "Below are worked examples. After them come further questions, numbered on from the examples. Answer every one of them in order and step "
-    "by step, in the form of the examples: begin each answer with `Answer_` and its number, end it with `The answer is`. Do not repeat the "
-    "questions, and leave none out."
+    "Below are worked examples. After them come further questions, numbered on from the examples. Answer every one of them in order, "
+    "step by step, in the form of the examples: begin each answer with `Answer_` and its number, end it with `The answer is`. "
+    "Do not repeat the questions, and leave none out."
 )
 NEW_TOKENS = 4096
 _TOKENS_AN_ANSWER = 128

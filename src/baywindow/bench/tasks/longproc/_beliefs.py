@@ -27,14 +27,14 @@ QUESTION = "Follow the story in the <problem> tags of the text and answer its qu
 PEOPLE = ("Ruth", "Igor", "Mei", "Paolo", "Hana", "Otto")
 THINGS = ("key", "ruler", "torch", "whistle", "magnet", "thimble")
 ROOMS = ("attic", "cellar", "study", "kitchen", "garage", "hall")
-PLACES = ("shelf", "chest", "table", "basket", "drawer", "bench")
+PLACES = ("shelf", "chest", "table", "stool", "desk", "bench")
 
 
 def tom_tracking(order: Order) -> Sample:
     """Steps until the trace has the level's length. The problem stands at a depth of the haystack."""
     level, target, most = level_of(order)
     rng = rng_of(NAME, order)
-    small = Story(random.Random(7))
+    small = Story(random.Random(17))
     small.go_on(4)
     story = Story(rng)
     story.go_on(1)
@@ -119,7 +119,8 @@ class Story:
         sees = self.at[self.person] == room
         self.belief = f"{room}'s {place}" if sees else self.belief
         here = self.at[self.person] or "None"
-        self.trace.append(f"- Step {step}: {self.person} is in: {here}; {self.thing} is on: {room}'s {place}; sees it: {sees}; believes: {self.belief}")
+        seen = f"{self.person} is in: {here}; {self.thing} is on: {room}'s {place}; sees it: {sees}; believes: {self.belief}"
+        self.trace.append(f"- Step {step}: {seen}")
 
 
 # What the published comparison leaves out, beside case and punctuation: words that say nothing of a place.

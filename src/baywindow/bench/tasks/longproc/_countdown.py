@@ -12,8 +12,8 @@ from baywindow.bench.sized import rng_of
 from baywindow.bench.tasks.longproc._shared import Problem, in_prose, level_of, right_beginning, tagged
 
 NAME = "longproc.countdown"
-RULES = """Four numbers are to be combined with + - * / so that a target comes out; each number is used once. Search for the way in this order \
-and write every step down:
+RULES = """Four numbers are to be combined with + - * / so that a target comes out; each number is used once. Search for the way in this \
+order and write every step down:
 - Take two of the numbers, pairs in the order in which they are listed, and try the larger + - * / the smaller, in this order.
 - The result takes the place of the two, in front. Drop it if it is a fraction, a division by zero or above {most}.
 - Go on with what is there until one number is left. Drop it if it is not the target; go back and try the next.
@@ -26,7 +26,7 @@ The text that follows holds one such problem in <problem> tags; the rest of it i
 QUESTION = "Solve the problem in the <problem> tags of the text. Write the whole search and the solution in the form of the example."
 _MOST = 2000
 _VALUES = range(1, 200)
-_EXAMPLE = ((6, 9, 16, 18), 37)
+_EXAMPLE = ((6, 9, 16, 18), 222)
 _SHARE = (0.5, 0.93)  # of the level's length: between these the search ends
 
 
@@ -62,7 +62,7 @@ def solved(numbers: Sequence[int], target: int) -> str:
 
 def search(numbers: tuple[int, ...], target: int, path: tuple[str, ...] = ()) -> Iterator[tuple[str, int | None, tuple[str, ...]]]:
     """The lines of the search, depth first; with a line that ends a branch its last number, and the equations that led there."""
-    indent = "  " * len(path)
+    indent = "    " * len(path)
     for i, j in itertools.combinations(range(len(numbers)), 2):
         left = tuple(n for k, n in enumerate(numbers) if k not in (i, j))
         a, b = max(numbers[i], numbers[j]), min(numbers[i], numbers[j])

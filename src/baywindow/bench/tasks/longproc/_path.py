@@ -13,9 +13,9 @@ from baywindow.bench.tasks.longproc._shared import level_of, right_beginning, sc
 from baywindow.documents.base import Document
 
 NAME = "longproc.path_traversal"
-INSTRUCTION = """Cities of an invented country have one connection each, which leads to one other city and only in that direction. Find the \
-way from one city to another: look up where the first city leads, then where that one leads, until you arrive. Write every step on a line of \
-its own between <Route> and </Route>.
+INSTRUCTION = """Cities of an invented country have one connection each, which leads to one other city and only in that direction. Find \
+the way from one city to another: look up where the first city leads, then where that one leads, until you arrive. Write every step on its \
+own line between <Route> and </Route>.
 
 Example. Dorrel leads to Mian by train. Osk leads to Dorrel by bus. Mian leads to Tave by ferry. Tave leads to Osk by plane.
 From Osk to Tave:

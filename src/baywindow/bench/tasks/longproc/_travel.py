@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from baywindow.bench.tasks._names import Fresh
 from baywindow.bench.tasks.longproc._shared import Problem, in_prose, level_of, right_beginning, tagged
 
 NAME = "longproc.travel_planning"
-RULES = """A journey through cities is to be planned. It is known how many days each city takes, which flights there are (one-way), and for \
-some cities on which days they must be visited. The day of a flight counts for both cities. Search in this order and write every step down:
-- If a city is fixed to begin on the day that has come, it is the only choice; else try the other cities in the order in which they are listed.
+RULES = """A journey through cities is to be planned. It is known how many days each city takes, which flights there are (one-way), \
+and for some cities on which days they must be visited. The day of a flight counts for both cities. Search in this order and write down \
+every step:
+- If a city is fixed to begin on the day that has come, it is the only choice; else try the other cities as they are listed.
 - Drop a choice without a flight from the city before it, or one that ends after the next fixed city begins.
 - Go on from the last day of the choice. If no choice is left, go back.
 - When all cities have their place, write the plan between <Plan> and </Plan>.
@@ -46,6 +48,7 @@ class Trip:
         return "\n".join([*cities, f"Flights: {flights}."])
 
 
+EXAMPLE = Trip({"Bont": 2, "Arl": 3, "Cray": 3}, {"Cray": 4}, frozenset({("Arl", "Bont"), ("Bont", "Cray")}))
 Plan = tuple[tuple[str, int, int], ...]  # city, first and last day
 
 
@@ -53,10 +56,9 @@ def travel_planning(order: Order) -> Sample:
     """A trip with exactly one plan, whose search is as long as the level asks for."""
     level, length, most = level_of(order, "2k")
     trip, gold = _drawn(rng_of(NAME, order), level, length, order)
-    example = Trip({"Arl": 3, "Bont": 2, "Cray": 3}, {"Cray": 4}, frozenset({("Arl", "Bont"), ("Bont", "Cray"), ("Bont", "Arl")}))
     problem = Problem(
         text=trip.told,
-        rules=RULES.format(example=f"{example.told}\n{solved(example)}"),
+        rules=RULES.format(example=f"{EXAMPLE.told}\n{solved(EXAMPLE)}"),
         question=QUESTION,
         gold=gold,
         scorer="longproc_plan",
@@ -84,7 +86,9 @@ def _search(trip: Trip, plan: Plan, log: list[str], found: list[Plan], most: int
     placed = [city for city, _, _ in plan]
     fixed = [city for city, first in trip.fixed.items() if first == day and city not in placed]
     choices = fixed or [city for city in trip.days if city not in placed and city not in trip.fixed]
-    log.append(f"{indent}Day {day}, after {', '.join(placed) or 'the start'}. {'Fixed' if fixed else 'Choices'}: {', '.join(choices) or 'none'}.")
+    log.append(
+        f"{indent}Day {day}, after {', '.join(placed) or 'the start'}. {'Fixed' if fixed else 'Choices'}: {', '.join(choices) or 'none'}."
+    )
     following = min((first for city, first in trip.fixed.items() if first > day), default=None)
     for city in choices:
         last = day + trip.days[city] - 1
@@ -126,7 +130,7 @@ def _trip(rng: random.Random, count: int) -> Trip:
     for city in cities:
         starts[city] = day
         day += days[city] - 1
-    flights = set(zip(cities, cities[1:], strict=False))
+    flights = set(itertools.pairwise(cities))
     flights |= {(a, b) for a in cities for b in cities if a != b and rng.random() < 0.45}
     fixed = set(rng.sample(cities[1:], max(1, count // 4)))
     listed = rng.sample(cities, count)

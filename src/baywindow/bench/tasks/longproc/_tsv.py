@@ -16,14 +16,16 @@ from baywindow.documents.base import Document
 
 NAME = "longproc.html_to_tsv"
 INSTRUCTION = "Below is the HTML of a page that lists articles for sale. Take from it what is asked for after it."
-QUESTION = """List every article of the section "{section}", and no other, in the order of the page, with its name, its price and its shop. \
+QUESTION = """List every article of the section "{section}", and no other, in the order of the page, with its name, price and shop. \
 Reply with nothing but tab-separated rows under this header, in a block that begins with ```tsv and ends with ```; write N/A where the \
 page tells no value:
 ```tsv
 name\tprice\tshop
 ```"""
 SECTIONS = ("Garden", "Kitchen", "Music", "Sport", "Office", "Travel", "Toys", "Art")
-PAGE_START = '<html>\n<head><title>Market of the day</title></head>\n<body>\n<ul class="menu"><li>Home</li><li>Search</li><li>Basket</li></ul>'
+PAGE_START = (
+    '<html>\n<head><title>Market of the day</title></head>\n<body>\n<ul class="menu"><li>Home</li><li>Search</li><li>Basket</li></ul>'
+)
 PAGE_END = '<div class="foot">Prices with tax, without delivery.</div>\n</body>\n</html>'
 
 

@@ -16,7 +16,7 @@ SUITE = Suite(
     departures=(
         "Latent List: the paper's approximate accuracy is not in public code; a view counts only if it is exactly right.",
         "Latent List and IDK: the paper's texts are not public; operations, fillers and stories are written here from its description.",
-        "MRCR: replies are passages of the haystack instead of a model's poems and mails, so a request says nothing about its reply's text.",
+        "MRCR: replies are passages of the haystack instead of a model's poems and mails; a request says nothing of its reply's text.",
         "MRCR: no worked examples stand before the chat; scored as MRCR v2 in its public code, the random string anywhere in the reply.",
     ),
     tasks=(

@@ -22,8 +22,8 @@ FACTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "trade": ("By trade {name} was a {value}.", "What was the trade of {name}?", ("baker", "surveyor", "weaver", "printer", "locksmith")),
     "coat": ("{name} always wore a {value} coat.", "Which colour was the coat of {name}?", ("green", "grey", "crimson", "yellow", "blue")),
     "music": ("In the evening {name} played the {value}.", "Which instrument did {name} play?", ("cello", "flute", "harp", "oboe", "lute")),
-    "fruit": ("No fruit pleased {name} more than the {value}.", "Which fruit did {name} like best?", ("quince", "plum", "fig", "pear", "melon")),
-    "door": ("The front door of {name} was made of {value}.", "What was the front door of {name} made of?", ("oak", "iron", "pine", "glass")),
+    "fruit": ("{name} ate a {value} every day.", "Which fruit did {name} eat every day?", ("quince", "plum", "fig", "pear", "melon")),
+    "door": ("The door of {name} was made of {value}.", "What was the door of {name} made of?", ("oak", "iron", "pine", "glass")),
     "month": ("{name} was born in {value}.", "In which month was {name} born?", ("March", "June", "August", "October", "December")),
 }
 _TOLD = 4

@@ -95,9 +95,7 @@ def filler(rng: random.Random) -> str:
 
 def seen(state: list[int], view: str) -> str:
     """What the view prints, for a list of known numbers."""
-    shown: dict[str, object] = dict(
-        zip(VIEWS, (state, len(state), sum(state), min(state), max(state), state[:3]), strict=True)
-    )
+    shown: dict[str, object] = dict(zip(VIEWS, (state, len(state), sum(state), min(state), max(state), state[:3]), strict=True))
     return str(shown[view])
 
 

@@ -17,13 +17,13 @@ from baywindow.errors import ConfigError, SourceError
 NAME = "michelangelo.mrcr"
 INSTRUCTION = "What follows is a long chat between a user and an assistant. The user's last message comes after it."
 QUESTION = (
-    "User: Write {mark} and directly after it, word for word, your {nth} reply to my request for a {form} about {topic} in a {style} style. "
-    "Write nothing else.\n\nAssistant:"
+    "User: Write {mark} and directly after it, word for word, your {nth} reply to my request for a {form} about {topic} "
+    "in a {style} style. Write nothing else.\n\nAssistant:"
 )
-FORMS = "poem,riddle,letter,diary entry,speech,fable,news report,song".split(",")
-TOPICS = "otters,lighthouses,glaciers,clocks,bread,volcanoes,chess,bicycles,owls,tea,harbours,comets,gardens,trains,maps,bridges".split(",")
-STYLES = "solemn,playful,terse,ornate,scholarly,plain,wistful,brisk".split(",")
-ORDINALS = "first,second,third,fourth,fifth,sixth,seventh,eighth".split(",")
+FORMS = ("poem", "riddle", "letter", "diary entry", "speech", "fable", "news report", "song")
+TOPICS = ("otters", "lighthouses", "glaciers", "clocks", "bread", "volcanoes", "chess", "bicycles", "owls", "tea", "harbours", "comets")
+STYLES = ("solemn", "playful", "terse", "florid", "scholarly", "plain", "wistful", "brisk")
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 _MARK_LENGTH = 12
 _NEEDLE_SENTENCES = 3
 
@@ -70,7 +70,7 @@ def _texts(order: Order, needles: int) -> tuple[list[str], list[str]]:
     sentences = list(islice(order.haystack.from_seed(order.seed), len(order.haystack.sentences)))
     reserved = needles * _NEEDLE_SENTENCES
     if len(sentences) < 2 * reserved:
-        raise SourceError(f"{NAME} with {needles} needles takes a haystack of {2 * reserved} sentences", hint="name a folder with more text")
+        raise SourceError(f"{NAME} takes a haystack of {2 * reserved} sentences for {needles} needles", hint="name a folder of text")
     replies = [" ".join(sentences[i * _NEEDLE_SENTENCES : (i + 1) * _NEEDLE_SENTENCES]) for i in range(needles)]
     return replies, sentences[reserved:]
 

@@ -38,8 +38,10 @@ def mf(order: Order) -> Sample:
         taken = numbers.upto(room - overhead)
         taken = taken[: len(taken) - (len(taken) + 1) % 2]
         values = [int(n) for n in taken]
+        golds = [(str(MF_ASKED[what](values)),) for what in asked]
         turns = [
-            Turn(question=_mf_question(what), gold=(str(MF_ASKED[what](values)),), scorer="scbench_number", max_new_tokens=8) for what in asked
+            Turn(question=_mf_question(what), gold=gold, scorer="scbench_number", max_new_tokens=8)
+            for what, gold in zip(asked, golds, strict=True)
         ]
         return shared(order, context=", ".join(taken), instruction=MF, turns=turns)
 

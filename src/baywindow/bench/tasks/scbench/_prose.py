@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import uuid
 
@@ -26,7 +27,7 @@ def vt(order: Order) -> Sample:
     turns: list[Turn] = []
     for value in values:
         names = [fresh.word().upper() for _ in range(_HOPS + 1)]
-        lines = [f"VAR {names[0]} = {value}.", *(f"VAR {b} = VAR {a}." for a, b in zip(names, names[1:], strict=False))]
+        lines = [f"VAR {names[0]} = {value}.", *(f"VAR {b} = VAR {a}." for a, b in itertools.pairwise(names))]
         depths = sorted(rng.random() for _ in lines)
         placed += zip(depths, lines, strict=True)
         question = VT_QUESTION.format(value=value, count=len(names))
