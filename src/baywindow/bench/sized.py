@@ -16,6 +16,7 @@ T = TypeVar("T")
 _TRIES = 16
 _LONG = 200  # characters; what is longer tells how long a character is, in tokens
 _COUNTED = 64
+_MEASURED = 128
 _CLOSE = 0.8 * TOLERANCE  # near enough not to count the whole again
 
 
@@ -80,6 +81,29 @@ def prefix(units: Iterable[str], room: int, counter: TokenCounter, joint: str = 
         taken.append(unit)
         room -= cost
     return taken
+
+
+def whole(drawn: Drawn[str], room: int, counter: TokenCounter, joint: str) -> list[str]:
+    """Units that are never cut, together about ``room`` tokens long.
+
+    Their mean length is measured on the first `_MEASURED`. A room for fewer is filled exactly, since there a unit is a large part of it:
+    units taken are exchanged for longer ones until the gap is as small as it gets.
+    """
+    units = drawn.endless()
+    first = [next(units) for _ in range(_MEASURED)]
+    costs = [counter(f".{joint}{unit}") - counter(".") for unit in first]
+    if room > sum(costs) * 3 // 4:
+        return list(itertools.islice(drawn.endless(), round(room / (sum(costs) / len(costs)))))
+    count = next(n for n in range(len(costs)) if sum(costs[: n + 1]) > room)
+    taken, spare = list(range(count)), list(range(count, len(costs)))
+    gap = room - sum(costs[:count])
+    while gap > 0 and taken:
+        gains = ((costs[j] - costs[i], x, y) for x, i in enumerate(taken) for y, j in enumerate(spare) if costs[j] - costs[i] <= gap)
+        gain, x, y = max(gains, default=(0, 0, 0))
+        if gain <= 0:
+            break
+        taken[x], spare[y], gap = spare[y], taken[x], gap - gain
+    return [first[i] for i in taken]
 
 
 def insert_by_length(units: Sequence[str], placed: Sequence[tuple[float, str]]) -> list[str]:

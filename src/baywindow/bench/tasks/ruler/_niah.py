@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from baywindow.bench.base import Order, Sample
 from baywindow.bench.counting import insert_at
-from baywindow.bench.sized import Drawn, prefix, rng_of, sized
+from baywindow.bench.sized import Drawn, prefix, rng_of, sized, whole
 from baywindow.bench.tasks.ruler._words import KINDS
 from baywindow.documents.base import Document
 
@@ -22,7 +22,6 @@ PREFIX = "The special magic {kind} for {query} mentioned in the provided text ar
 INSTRUCTION_ONE = INSTRUCTION.replace("Some", "A").replace("are", "is")
 QUESTION_ONE = QUESTION.replace("are all", "is")
 PREFIX_ONE = PREFIX.replace("are", "is")
-_MEASURED = 100
 DEPTHS = tuple(round(100 * i / 39) for i in range(40))  # per cent; the official 40 places
 
 
@@ -98,7 +97,7 @@ class _Filler:
 
     def upto(self, room: int, joint: str) -> list[str]:
         if self._task.haystack == "needle":
-            return whole_units(self._others, room, self._order, joint)
+            return whole(self._others, room, self._order.counter, joint)
         if self._task.haystack == "noise":
             return noise(room, self._order, joint)
         return prefix(self._order.haystack.from_seed(self._order.seed), room, self._order.counter, joint)
@@ -111,27 +110,6 @@ def noise(room: int, order: Order, joint: str) -> list[str]:
         whole = lines[-1][: lines[-1].rfind(".") + 1]
         lines[-1:] = [whole] if whole else []
     return lines
-
-
-def whole_units(drawn: Drawn[str], room: int, order: Order, joint: str) -> list[str]:
-    """Units that are never cut. Their mean length is measured on the first hundred; a room for fewer is filled exactly: units taken
-    are exchanged for longer ones until the gap is as small as it gets."""
-    units = drawn.endless()
-    first = [next(units) for _ in range(_MEASURED)]
-    costs = [order.counter(f".{joint}{unit}") - order.counter(".") for unit in first]
-    if room > sum(costs) // 2:
-        count = round(room / (sum(costs) / len(costs)))
-        return [unit for _, unit in zip(range(count), drawn.endless(), strict=False)]
-    count = next(n for n in range(len(costs)) if sum(costs[: n + 1]) > room)
-    taken, spare = list(range(count)), list(range(count, len(costs)))
-    gap = room - sum(costs[:count])
-    while gap > 0 and taken:
-        gains = ((costs[j] - costs[i], x, y) for x, i in enumerate(taken) for y, j in enumerate(spare) if costs[j] - costs[i] <= gap)
-        gain, x, y = max(gains, default=(0, 0, 0))
-        if gain <= 0:
-            break
-        taken[x], spare[y], gap = spare[y], taken[x], gap - gain
-    return [first[i] for i in taken]
 
 
 def _pairs(task: Needles, rng: random.Random) -> dict[str, list[str]]:

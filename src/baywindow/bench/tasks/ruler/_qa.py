@@ -9,7 +9,8 @@ from pathlib import Path
 from baywindow.bench.base import Order, Sample
 from baywindow.bench.counting import insert_at
 from baywindow.bench.sized import prefix, rng_of, sized
-from baywindow.bench.tasks.ruler._sources import Item, from_file, invented
+from baywindow.bench.tasks._invented import Item, invented
+from baywindow.bench.tasks.ruler._sources import from_file
 from baywindow.documents.base import Document
 from baywindow.errors import ConfigError
 
