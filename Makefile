@@ -38,7 +38,7 @@ bench-reference: install
 	OMP_NUM_THREADS=1 $(BIN)/bay bench --run results/reference --model "embedded,qwen2.5-coder-0.5b-instruct-q4_k_m?" \
 	  --tasks ruler.niah_single_2,ruler.niah_multikey_2,ruler.vt,ruler.qa_1,needlebench.single --lengths 1k,4k --best 4k:6 \
 	  --recipes @benchmarks/reference.txt --generate 2 --max-new-tokens 32 --hours $(HOURS)
-	$(BIN)/bay bench report results/reference --out results
+	$(BIN)/bay bench report results/reference --html results
 
 clean:
 	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

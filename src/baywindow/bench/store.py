@@ -150,6 +150,9 @@ class Store:
         found = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return default if found is None else json.loads(found[0])
 
+    def facts(self) -> dict[str, Any]:
+        return {name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM facts ORDER BY name")}
+
     def set_fact(self, name: str, value: Any) -> None:
         self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value, sort_keys=True)))
 
