@@ -32,8 +32,8 @@ from typing import Any
 
 import torch
 from _peer_kvpress import Peer, environment
-from _report import interval, table
 from _rows import Rows, write
+from _window_tables import EXPLAINED, caches, memory, speed
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging as transformers_logging
 
@@ -316,82 +316,12 @@ def turns(jobs: list[Iterator[list[dict[str, Any]]]]) -> Iterator[list[dict[str,
 
 
 def report(rows: Rows, options: argparse.Namespace) -> None:
-    names = sorted({r["model"] for r in rows.rows})
     parts = []
-    for name in names:
+    for name in sorted({r["model"] for r in rows.rows}, reverse=True):
         mine = [r for r in rows.rows if r["model"] == name]
-        parts += [f"## {FILES[name]}", *speed_table(mine), *cache_table(mine), *memory_table(mine)]
-    explained = "Every cell: mean with a 95 % bootstrap interval, n in brackets. Times are processor seconds of one thread."
-    body = "\n\n".join([explained, *parts])
+        parts += [f"## {FILES[name]}", *speed(mine, DTYPE, LONG_TOKENS), *caches(mine, DTYPE), *memory(mine, PIECE)]
+    body = "\n\n".join([EXPLAINED, *parts])
     write("window", "Inside the window", body, {"rows": rows.rows}, f"python benchmarks/window.py --hours {options.hours:g}")
-
-
-def cell(values: list[float], digits: int = 2) -> str:
-    if not values:
-        return "–"
-    if len(values) == 1:
-        return f"{values[0]:.{digits}f} (1)"
-    mean, low, high = interval(values)
-    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}] ({len(values)})"
-
-
-def speed_table(mine: list[dict[str, Any]]) -> list[str]:
-    by = {(r["sample"], r["method"]): r for r in mine if r["part"] == "speed"}
-    if not by:
-        return []
-    lines = []
-    for how in ("seam", "seam, folded"):
-        pairs = [(by[i, "stock model"], r) for (i, m), r in by.items() if m == how and (i, "stock model") in by]
-        ratios = {what: [a[what] / b[what] for a, b in pairs] for what in ("prefill", "step")}
-        lines.append([how, cell(ratios["prefill"]), cell(ratios["step"])])
-    title = f"Speed, {DTYPE}: how many times as fast as the stock model (1.00 = equal), {LONG_TOKENS:,} tokens held"
-    return [title, table(["", "prefill", "decoding"], lines)]
-
-
-def cache_table(mine: list[dict[str, Any]]) -> list[str]:
-    found: dict[tuple[str, float, str], dict[int, dict[str, Any]]] = {}
-    for r in mine:
-        if r["part"] == "caches":
-            found.setdefault((r["method"], r["kept"], r["side"]), {})[r["sample"]] = r
-    if not found:
-        return []
-    lines = []
-    for method, kept, side in sorted(found, key=lambda k: (-k[1], k[0], k[2])):
-        own = found[method, kept, side]
-        good = {i: r for i, r in own.items() if "error" not in r}
-        if not good:
-            lines.append([method, f"{kept:g}", side, next(iter(own.values()))["error"], "", "", "", ""])
-            continue
-        other = found.get((method, kept, "kvpress"), {}) if side == "here" else {}
-        paired = [i for i in good if "nll" in other.get(i, {})]
-        quality = [cell([r["nll"] for r in good.values()], 3), cell([float(r["exact"]) for r in good.values()])]
-        quality.append(cell([good[i]["nll"] - other[i]["nll"] for i in paired], 3))
-        mib = statistics.mean(r["nbytes"] for r in good.values()) / 2**20
-        times = [cell([r["cpu"] for r in good.values()]), cell([good[i]["cpu"] / other[i]["cpu"] for i in paired])]
-        lines.append([method, f"{kept:g}", side, *quality, f"{mib:.2f}", *times])
-    tokens = statistics.mean(r["tokens"] for r in mine if r["part"] == "caches")
-    header = [
-        "method",
-        "kept",
-        "where",
-        "answer NLL",
-        "exact",
-        "NLL here − kvpress",
-        "MiB held",
-        "seconds to the answer",
-        "time here ÷ kvpress",
-    ]
-    return [f"Caches, {DTYPE}, contexts of {tokens:.0f} tokens on average, question not seen by the cache", table(header, lines)]
-
-
-def memory_table(mine: list[dict[str, Any]]) -> list[str]:
-    found = {r["method"]: r["points"] for r in mine if r["part"] == "memory" and "points" in r}
-    if not found:
-        return []
-    lengths = [str(p[0]) for p in next(iter(found.values()))]
-    lines = [[recipe, *(f"{p[1] / 2**20:.0f} ({p[2] / 2**20:.1f})" for p in points)] for recipe, points in found.items()]
-    title = "Resident MiB above the loaded model while a prompt goes in (in brackets: MiB the cache holds), by tokens read"
-    return [title, table(["", *lengths], lines)]
 
 
 def main() -> None:
