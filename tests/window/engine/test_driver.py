@@ -177,6 +177,16 @@ def test_a_padded_batch_fed_in_chunks_gives_each_row_what_it_gets_alone(
 
 
 @torch.no_grad()
+def test_a_question_after_a_closed_context_is_said_to_be_kept_out(tiny: Callable[..., Any]) -> None:
+    with attach(tiny("llama"), "random(budget_tokens=16)") as w:
+        cache = w.prefill(IDS)
+        tiny("llama")(IDS[:, :1], past_key_values=cache)  # a step says nothing about a question
+        assert "took part" in w.report(cache).question
+        tiny("llama")(IDS[:, :4], past_key_values=cache)
+        assert "kept out" in w.report(cache).question
+
+
+@torch.no_grad()
 def test_transformers_own_chunked_prefill_compresses_every_chunk(tiny: Callable[..., Any]) -> None:
     model = tiny("llama")
     with attach(model, "random(budget_tokens=16)") as w:

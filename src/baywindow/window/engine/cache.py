@@ -89,6 +89,8 @@ class WindowCache(Cache):  # type: ignore[misc]
         if self.mode == "auto" and positions.shape[1] > 1 and not self.driven:
             last = positions.amax(dim=1)
             self.protect_from = last - self.question_tokens + 1 if self.question_tokens else None
+        if self.mode == "closed" and positions.shape[1] > 1:
+            self.asked_after = True
 
     def crop(self, tokens_to_remove: int) -> None:
         """Take back the last ``-tokens_to_remove`` tokens (assisted decoding)."""
