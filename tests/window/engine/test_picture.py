@@ -25,7 +25,7 @@ def test_the_picture_shows_what_is_held(tiny: Callable[..., Any]) -> None:
         with pytest.raises(ConfigError, match="no cache to draw"):
             w.picture()
         model(IDS, past_key_values=w.cache())
-        kept = kept_map(w._last)  # type: ignore[arg-type]
+        kept = kept_map(w.last_cache)  # type: ignore[arg-type]
         drawn = ET.fromstring(w.picture())
     assert kept.shape == (3, 2, 30)
     assert kept[1, 0].nonzero().flatten().tolist() == [0, 1, 26, 27, 28, 29]

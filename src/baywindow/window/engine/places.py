@@ -39,7 +39,7 @@ class Marks:
         marked = torch.zeros(*positions.shape[:-1], room + 1, dtype=torch.uint8, device=positions.device)
         marked = marked.scatter_(-1, torch.where(held, positions - first, room), 1)[..., :room]  # the last one takes the holes
         weights = 1 << torch.arange(8, dtype=torch.uint8, device=positions.device)
-        bits = (marked.unflatten(-1, (-1, 8)) * weights).sum(dim=-1, dtype=torch.uint8)
+        bits = (marked.view(*marked.shape[:-1], -1, 8) * weights).sum(dim=-1, dtype=torch.uint8)
         return Marks(bits, first, positions.shape[-1])
 
     def listed(self) -> Tensor:

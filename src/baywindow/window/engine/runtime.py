@@ -55,7 +55,7 @@ class Runtime:
         self.fold_must_hold = fold_gqa is True
         self._hooks: list[Any] = []
         self._sighting: dict[int, probe.Sighting] | None = None
-        self._last: WindowCache | None = None
+        self.last_cache: WindowCache | None = None  # the one made last
         self._identities: list[IdentityRotary] = []
         self.observer: Callable[[LayerInfo, Tensor, Tensor], None] | None = None  # sees every layer's un-rotated queries and keys
         self.attached = False
@@ -67,8 +67,8 @@ class Runtime:
         """A fresh cache for one batch of sequences. ``question_tokens`` at the end of the prompt are kept out of the compression."""
         if question_tokens < 0:
             raise ConfigError.bad_value("question_tokens", question_tokens, "0 or more")
-        self._last = WindowCache(self, question_tokens=question_tokens)
-        return self._last
+        self.last_cache = WindowCache(self, question_tokens=question_tokens)
+        return self.last_cache
 
     def prefill(self, ids: Tensor, cache: WindowCache | None = None, **options: Any) -> WindowCache:
         """Feed a long context [B, n] in chunks and compress it; see `driver.prefill` for the options."""
@@ -77,11 +77,6 @@ class Runtime:
     def reach(self) -> int:
         """The longest sequence in tokens that the recipe lets this model read; 0 if no part extends it."""
         return max((part.reach(self.info.trained_tokens) for part in self.parts.all), default=0)
-
-    @property
-    def last_cache(self) -> WindowCache | None:
-        """The cache that was made last."""
-        return self._last
 
     def report(self, cache: WindowCache | None = None) -> Report:
         """Tokens seen, kept per layer and head, bytes and seconds of ``cache`` (default: the last one made)."""
@@ -92,7 +87,7 @@ class Runtime:
         return svg(self._chosen(cache, "draw"), row)
 
     def _chosen(self, cache: WindowCache | None, what: str) -> WindowCache:
-        if (chosen := cache or self._last) is None:
+        if (chosen := cache or self.last_cache) is None:
             raise ConfigError(f"there is no cache to {what}", hint="make one with w.cache() and generate with it")
         return chosen
 

@@ -61,5 +61,5 @@ def _differences(runtime: Runtime, expected: Tensor) -> dict[str, float]:
         cached = torch.cat([runtime.model(input_ids=p, past_key_values=cache, use_cache=True).logits[0].float() for p in pieces])
     finally:
         runtime.parts = parts
-        runtime._last = None
+        runtime.last_cache = None
     return {"without a cache": float((plain - expected).abs().max()), "with a cache": float((cached - expected).abs().max())}
