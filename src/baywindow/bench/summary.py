@@ -17,6 +17,7 @@ from baywindow.errors import BayError
 from baywindow.recipe import Recipe
 
 STOCK = "stock"
+TIMES = ("seconds", "cpu_seconds")
 Key = tuple[object, ...]
 
 
@@ -38,9 +39,13 @@ class Cell:
         return len(self.rows) - len(self.good)
 
     def values(self, name: str) -> dict[Key, float]:
-        """A figure by sample; that of a sample with several questions is their mean, for they share one text."""
+        """A figure by sample; that of a sample with several questions is their mean, for they share one text.
+
+        Times are those of samples with a written reply, where there are any.
+        """
         found: dict[Key, list[float]] = defaultdict(list)
-        for row in self.good:
+        written = [r for r in self.good if r.reply is not None] if name in TIMES else []
+        for row in written or self.good:
             if (value := getattr(row, name)) is not None:
                 found[row.task, row.sample].append(float(value))
         return {key: sum(values) / len(values) for key, values in found.items()}
