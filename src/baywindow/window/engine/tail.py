@@ -75,7 +75,10 @@ class Tail:
 
     def rows(self, index: Tensor) -> Tail:
         """Batch rows ``index`` [B'], in memory of their own."""
-        return Tail(self.block.rows(index), places=self.places.rows(index))
+        places, held = self.places.rows(index), self.block
+        keys, values = held.keys.index_select(0, index), held.values.index_select(0, index)
+        tags = {name: tag.index_select(0, index) for name, tag in held.tags.items()}
+        return Tail(Block.unread(keys=keys, values=values, tags=tags, read=places.listed), places=places)
 
     def tensors(self) -> list[Tensor]:
         """Everything that is held, spare room included."""
