@@ -34,6 +34,7 @@ def _sample(subset: Subset, number: int, row: Row) -> Sample:
     before, text, after = found.groups() if (found := _CONTEXT.fullmatch(user)) else ("", user, "")
     told = {"domain": str(row.get("Domain") or ""), "set_id": str(row.get("ID") or number), "instruction": f"{system}\n\n{before}".strip()}
     gold = row.texts("Answer")
+    told["answer"] = "; ".join(gold)  # of a list all is the answer
     if subset.name == "summarizing":
         told["sections"] = dict(_sections(text))  # type: ignore[assignment]  # plain JSON, as metadata may hold
     return subset.sample(number, documents_of(text, f"{subset.task}/{number}"), after.strip(), gold, **told)

@@ -56,11 +56,13 @@ def story_and_fact(answer: str) -> tuple[str, str]:
 
 
 def _letters(reply: str) -> set[str]:
+    """Options chosen: the letters of a first line that is nothing else, or those marked as options ("A." or "(A)") anywhere before the next
+    question. "A" before a word is an article."""
     said = reply.strip().split("Question")[0]
-    if solid := re.match(r"[\"'(\[*]*([A-D](?:\s*(?:,|and|&|/)?\s*[A-D])*)(?![\w'’])", said):
-        return set(solid.group(1)) & set(_LETTERS)
-    # Letters that stand alone and are marked as options; "A" that begins a sentence is an article.
-    return set(re.findall(r"(?:^|[\s(])([A-D])(?=[.):,]|$|\n| and |\])", said))
+    first = said.split("\n")[0].strip(" \"'*()[].:")
+    if re.fullmatch(r"[A-D](?:\s*(?:,|and|&|/|;)?\s*[A-D])*", first):
+        return set(first) & set(_LETTERS)
+    return set(re.findall(r"(?:^|[\s(\[*])([A-D])(?=[.):,\]*]|\s*$)", said, re.MULTILINE))
 
 
 def _number(text: str) -> str:
