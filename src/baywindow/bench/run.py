@@ -80,6 +80,7 @@ class ModelRun:
         self.schedule = self._schedule(refused)
         for length in filter(self._waits, plan.lengths):
             self.schedule.waiting[length] = min(1.0, (plan.best[length_text(length)] + 2) / len(self.recipes))
+        self._keep_decisions(None)
 
     # -- what is to be done -----------------------------------------------------------------------------------------------
 
@@ -189,6 +190,7 @@ class ModelRun:
         if recipe_hash not in self.worked and self.failed[recipe_hash] >= MOST_FAILURES:
             columns = [c for c in self.schedule.kept if c[1] == recipe_hash]
             self.schedule.drop(columns, f"failed on its first {MOST_FAILURES} samples: {rows[-1].error}")
+            self._keep_decisions(None)
         return False
 
     def _choose_best(self, length: int) -> None:
@@ -218,6 +220,16 @@ class ModelRun:
         left = min(self.schedule.left(samples), deadline - time.monotonic())
         text = f"{self.name}: {unit.task}, {length_text(unit.length)}, sample {unit.number + 1} of {samples}"
         self._tell(State(text=text, done=done, total=max(total, done), left_s=max(0.0, left)))
+
+
+def with_more_hours(store: Store, hours: float) -> Plan:
+    """The store's plan with so many hours from now on; what was dropped for want of time is open again."""
+    table = store.fact("plan") | {"hours": hours + float(store.fact("spent_s", 0.0)) / 3600, "samples": 0}
+    plan = Plan.from_dict(table)
+    store.set_fact("plan", plan.to_dict())
+    for name in plan.models:
+        store.set_fact(f"dropped:{shown_name(name)}", [])
+    return plan
 
 
 def shown_name(name: str) -> str:

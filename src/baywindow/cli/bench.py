@@ -58,6 +58,7 @@ def bench(
     """Measure recipes on your model."""
     if ctx.invoked_subcommand is not None:
         return
+    from baywindow.bench import run as running
     from baywindow.bench import runs
     from baywindow.bench.plan import FULL_LENGTHS, FULL_SAMPLES, Plan, lengths_of, recipes_of, tasks_of
     from baywindow.bench.store import Store
@@ -65,10 +66,7 @@ def bench(
     if resume:
         path = runs.path_of(resume)
         with Store(path, write=True) as store:
-            plan = Plan.from_dict(store.fact("plan"))
-            if hours is not None:  # more time: it counts from what was spent
-                plan = Plan.from_dict(plan.to_dict() | {"hours": hours + store.fact("spent_s", 0.0) / 3600, "samples": 0})
-                store.set_fact("plan", plan.to_dict())
+            plan = Plan.from_dict(store.fact("plan")) if hours is None else running.with_more_hours(store, hours)
             _run(store, plan, engine)
         return
     settings = flags.settings_from(base_url=base_url, context=context, embedder=embedder)

@@ -143,6 +143,8 @@ def block(name: str, text: str, draw: Callable[[Any], None]) -> Block:
         figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
         draw(figure)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once for both forms
         svg, png = io.StringIO(), io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None})
         figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
