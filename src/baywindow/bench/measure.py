@@ -51,6 +51,13 @@ class Desk:
     settings: Settings
     embedder: Callable[[], Embedder | None] = lambda: None
 
+    def embedder_for(self, recipe: Recipe) -> Embedder | None:
+        """Ready to work where the recipe needs one: loading it is no part of what a sample costs."""
+        found = self.embedder()
+        if found is not None and "embedder" in recipe.needs:
+            found.embed(["ready"])
+        return found
+
 
 def protocol_of(recipe: Recipe, model: LanguageModel) -> str:
     if recipe.outside:
@@ -180,7 +187,7 @@ def _asked(sample: Sample, recipe: Recipe, blank: Row, desk: Desk) -> Iterator[R
     recipe.check_capabilities(model.capabilities, model.name)
     place: AbstractContextManager[LanguageModel] = model.attached(recipe.inside) if recipe.inside else nullcontext(model)
     with place as view:
-        corpus = open_corpus(list(sample.documents), embedder=desk.embedder(), settings=desk.settings)
+        corpus = open_corpus(list(sample.documents), embedder=desk.embedder_for(recipe), settings=desk.settings)
         for i, turn in enumerate(sample.asked):
             cpu = time.process_time()
             told = asking.told(turn.question, corpus, recipe, view, desk.settings)

@@ -64,15 +64,17 @@ def _panels(grids: Sequence[tuple[str, Any]], lengths: Sequence[str], reverse: b
                 ax.set_visible(False)
                 continue
             recipe, grid = grids[i]
-            image = ax.imshow(grid, aspect="auto", cmap="viridis" if reverse else "viridis_r", vmin=low, vmax=max(high, low + 1e-9))
+            colours = "viridis" if reverse else "viridis_r"
+            image = ax.pcolormesh(grid, cmap=colours, vmin=low, vmax=max(high, low + 1e-9))  # squares, where imshow would embed pixels
+            ax.invert_yaxis()
             ax.set_title(_short(recipe))
-            ax.set_xticks(range(len(lengths)), lengths)
-            ax.set_yticks(range(5), ["0", "¼", "½", "¾", "1"] if i % columns == 0 else [""] * 5)
+            ax.set_xticks([at + 0.5 for at in range(len(lengths))], lengths)
+            ax.set_yticks([at + 0.5 for at in range(5)], ["0", "¼", "½", "¾", "1"] if i % columns == 0 else [""] * 5)
             for (y, x), value in np.ndenumerate(grid):
                 if not np.isnan(value):
                     bright = (value - low) / max(high - low, 1e-9)
                     dark = bright < 0.5 if reverse else bright > 0.5
-                    ax.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=6, color="white" if dark else "black")
+                    ax.text(x + 0.5, y + 0.5, f"{value:.2f}", ha="center", va="center", fontsize=6, color="white" if dark else "black")
         figure.colorbar(image, ax=axes, shrink=0.8)
 
     return draw

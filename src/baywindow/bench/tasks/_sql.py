@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -11,27 +12,32 @@ from baywindow.errors import MissingExtraError
 Cell = str | int | float | None
 
 
+@functools.cache
+def _database() -> Any:
+    try:
+        import duckdb
+    except ImportError as error:
+        raise MissingExtraError.of("DuckDB, which computes the gold of SQL tasks,", "bench") from error
+    return duckdb.connect(":memory:", config={"threads": 1, "enable_external_access": False})
+
+
 class Tables:
     """A closed database of the tables given: name → (column → type, rows). Use it as a context manager.
 
-    One thread and no access to files or network; the SQL is made by the generators, never taken from a model or a document.
+    One thread and no access to files or network; the SQL is made by the generators, never taken from a model or a document. Starting a
+    database costs more than asking it, so all share one, in which each sees only its own (temporary) tables.
     """
 
     def __init__(self, tables: Mapping[str, tuple[Mapping[str, str], Sequence[Sequence[Cell]]]]) -> None:
-        try:
-            import duckdb
-        except ImportError as error:
-            raise MissingExtraError.of("DuckDB, which computes the gold of SQL tasks,", "bench") from error
         import pyarrow as pa
 
-        self._connection: Any = duckdb.connect(":memory:", config={"threads": 1, "enable_external_access": False})
+        self._connection: Any = _database().cursor()
         for name, (columns, rows) in tables.items():
-            arrays = [
-                pa.array([row[i] for row in rows], pa.string() if kind == "date" else None) for i, kind in enumerate(columns.values())
-            ]
-            self._connection.register(f"raw_{name}", pa.table(arrays, names=list(columns)))
+            arrays = [pa.array([row[i] for row in rows], pa.string() if kind == "date" else None) for i, kind in enumerate(columns.values())]
+            self._connection.register("given", pa.table(arrays, names=list(columns)))
             shown = ", ".join(f'cast("{column}" as {kind}) as "{column}"' for column, kind in columns.items())
-            self._connection.execute(f'create table "{name}" as select {shown} from raw_{name}')
+            self._connection.execute(f'create temporary table "{name}" as select {shown} from given')
+            self._connection.unregister("given")
 
     def __enter__(self) -> Tables:
         return self
