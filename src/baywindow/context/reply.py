@@ -4,36 +4,69 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from baywindow.context.prompt import DATA_RULE, Packed, fenced, messages
+from baywindow.context.prompt import DATA_RULE, Packed, fenced
 from baywindow.context.run import Call, Run
 from baywindow.documents.base import Passage
-from baywindow.models.base import Prompt
+from baywindow.models.base import Message, Prompt
 
 NOT_FOUND = "NOT FOUND"
 NOT_FOUND_TEXT = "Not found in these documents."
 
-ANSWER_SYSTEM = (
-    "Answer the question from the passages, in one or two short sentences. "
-    "Behind each statement put the number of the passage that supports it, like [1]. "
-    f"{DATA_RULE} "
-    f"If the passages do not hold the answer, reply only: {NOT_FOUND}"
+
+@dataclass(frozen=True)
+class Task:
+    """What a call is asked to do, in the form that small models follow (notes/context.md): the rules before the text, the form of the
+    reply behind the question, and examples as earlier turns, one of which declines. Told in so many words that it may decline, a small
+    model always does; so ``decline`` is said only where the window has no room for examples.
+    """
+
+    rules: str
+    form: str
+    decline: str
+    examples: tuple[tuple[str, str], ...]
+
+    def prompt(self, run: Run, body: str) -> Prompt:
+        """The whole prompt; ``body`` is the text with the question behind it."""
+        asked = Message("user", f"{body}\n{self.form}")
+        if not self._roomy(run):
+            return (Message("system", f"{self.rules} {self.decline}".strip()), asked)
+        shown = [turn for text, reply in self.examples for turn in (Message("user", f"{text}\n{self.form}"), Message("assistant", reply))]
+        return (Message("system", self.rules), *shown, asked)
+
+    def _roomy(self, run: Run) -> bool:
+        """Whether examples take but a small part of what window and budget leave, from characters: no prompt is counted for it."""
+        most = run.room_without_budget()
+        if (limit := run.meter.budget.tokens) is not None:
+            most = min(most, limit)
+        return EXAMPLES_SHARE * sum(len(text) + len(reply) + len(self.form) for text, reply in self.examples) < most * CHARACTERS_PER_TOKEN
+
+
+EXAMPLES_SHARE = 10
+CHARACTERS_PER_TOKEN = 4
+
+ANSWER = Task(
+    rules=f"Answer questions from passages of documents. {DATA_RULE}",
+    form="Answer in one or two short sentences, each with the number of its passage, like [1].",
+    decline=f"If the passages do not hold the answer, reply only: {NOT_FOUND}",
+    # The last one weighs most with small models, so it answers.
+    examples=(
+        (
+            "<passage [1] from garden.md:1>\nThe beans were sown on 4 May and watered every second day.\n</passage>\n\n"
+            "Question: Who painted the fence?",
+            NOT_FOUND,
+        ),
+        (
+            "<passage [1] from notes/ferry.txt:3>\nThe last ferry to Arden leaves at 21:40 on weekdays.\n</passage>\n"
+            "<passage [2] from notes/ferry.txt:9>\nTickets are sold on board, for cash only.\n</passage>\n\n"
+            "Question: How can a ticket be paid?",
+            "Tickets are paid in cash, on board. [2]",
+        ),
+    ),
 )
 
-# For models without a chat template, which learn the form from examples alone. The last one weighs most with them, so it answers.
-ANSWER_EXAMPLES: tuple[tuple[str, str], ...] = (
-    (
-        "<passage [1] from garden.md:1>\nThe beans were sown on 4 May and watered every second day.\n</passage>\n\n"
-        "Question: Who painted the fence?",
-        NOT_FOUND,
-    ),
-    (
-        "<passage [1] from notes/ferry.txt:3>\nThe last ferry to Arden leaves at 21:40 on weekdays.\n</passage>\n"
-        "<passage [2] from notes/ferry.txt:9>\nTickets are sold on board, for cash only.\n</passage>\n\n"
-        "Question: How can a ticket be paid?",
-        "Tickets are paid in cash, on board. [2]",
-    ),
-)
+ANSWER_EXAMPLES = ANSWER.examples
 
 _LETTERS = re.compile(r"[^a-z ]+")
 _PARAPHRASES = re.compile(
@@ -48,7 +81,7 @@ _PARAPHRASES = re.compile(
 
 def question_frame(run: Run, passages: Sequence[Passage]) -> Prompt:
     """The ordinary question-answering prompt."""
-    return messages(ANSWER_SYSTEM, f"{fenced(run, passages)}\n\nQuestion: {run.question}")
+    return ANSWER.prompt(run, f"{fenced(run, passages)}\n\nQuestion: {run.question}")
 
 
 def answer(run: Run, packed: Packed, name: str, max_new_tokens: int) -> str | None:
@@ -59,7 +92,6 @@ def answer(run: Run, packed: Packed, name: str, max_new_tokens: int) -> str | No
         name=name,
         max_new_tokens=max_new_tokens,
         final=True,
-        examples=ANSWER_EXAMPLES,
         regions=packed.regions(run),
         withhold=may_decline,
     )

@@ -36,6 +36,11 @@ def plain_prompt(prompt: Prompt, examples: Examples = ()) -> str:
     return text if turns and turns[-1].role == "assistant" else text + "Assistant:"
 
 
+def turns_of(prompt: Prompt) -> list[tuple[str, str]]:
+    """The user and assistant pairs that stand in a prompt before its last message: examples that came with it."""
+    return [(a.content, b.content) for a, b in pairwise(prompt[:-1]) if (a.role, b.role) == ("user", "assistant")]
+
+
 def plain_stops(examples: Examples = ()) -> tuple[str, ...]:
     """What ends the answer: another turn; and a line's end, if no example's answer has more than one line."""
     one_line = bool(examples) and all("\n" not in answer.strip() for _, answer in examples)

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from baywindow.budget import Budget, Meter
+from baywindow.context.notes import ANSWER_NOTES_FORM
 from baywindow.context.read.alr2 import FACTS, REASON_SYSTEM, RETRIEVE_SYSTEM, Alr2, stands_in, training_pairs
 from baywindow.context.read.stuff import Stuff
 from baywindow.context.reply import NOT_FOUND
@@ -43,7 +44,7 @@ def test_the_second_call_sees_facts_with_their_marks_and_not_the_text(corpus, sc
     # Lines 3 and 55 are passages 4 and 56 of the reading order; the model wrote no marks.
     assert model.prompts[-1][0].content == REASON_SYSTEM
     assert model.prompts[-1][-1].content == (
-        f"Notes:\nAda has a sister called Bo [4]\nBo lives in Oslo by the sea [56]\n\nQuestion: {QUESTION}"
+        f"Notes:\nAda has a sister called Bo [4]\nBo lives in Oslo by the sea [56]\n\nQuestion: {QUESTION}\n{ANSWER_NOTES_FORM}"
     )
     retrieved = [p[-1].content for p in model.prompts[:-1]]
     assert {p[0].content for p in model.prompts[:-1]} == {RETRIEVE_SYSTEM}

@@ -9,6 +9,7 @@ import pytest
 
 from baywindow.budget import Budget, Meter
 from baywindow.context.capped import Capped
+from baywindow.context.notes import ANSWER_NOTES_FORM
 from baywindow.context.prompt import Packed
 from baywindow.context.read.graphreader import PLAN_SYSTEM, REASON_SYSTEM, SELECT_SYSTEM, GraphReader
 from baywindow.context.read.graphreader.explore import CHUNK_SYSTEM, NEIGHBOUR_SYSTEM, NODE_SYSTEM
@@ -105,7 +106,7 @@ def test_one_path_from_facts_to_a_chunk_to_neighbours_to_the_answer(story, scrip
     assert "Neighbours:\nthe mill\n\n" in choose  # Ada was visited; "the mill" and "Mill" are one element, as first written
     assert "Facts on the mill:\n(chunk 2) Bo works in the mill. [2]\n(chunk 3) The mill stands in Oslo. [3]\n\n" in mill
     assert model.prompts[-1][-1].content == (
-        f"Notes:\nNotebook 1: Bo, Ada's sister [1], works in the mill [2] in Oslo. [3]\n\nQuestion: {QUESTION}"
+        f"Notes:\nNotebook 1: Bo, Ada's sister [1], works in the mill [2] in Oslo. [3]\n\nQuestion: {QUESTION}\n{ANSWER_NOTES_FORM}"
     )
 
 

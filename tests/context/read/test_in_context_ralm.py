@@ -19,8 +19,13 @@ def atlas(corpus):
     return corpus(atlas="Ada was born in Bergen and left early\nBergen lies on the coast of Norway\nCheese is made of milk")
 
 
+def question_of(prompt) -> str:
+    """The last user turn: examples stand before it, and what was written so far behind it."""
+    return [m.content for m in prompt if m.role == "user"][-1]
+
+
 def passage_in(prompt) -> str:
-    return re.search(r"<passage [^>]*>\n(.+)\n</passage>", prompt[1].content)[1]
+    return re.search(r"<passage [^>]*>\n(.+)\n</passage>", question_of(prompt))[1]
 
 
 def test_each_stride_asks_with_the_end_of_the_answer_and_shows_one_passage(atlas, scripted):
@@ -31,10 +36,10 @@ def test_each_stride_asks_with_the_end_of_the_answer_and_shows_one_passage(atlas
     shown = [passage_in(p) for p in model.prompts]
     assert shown[0].startswith("Ada was born")  # asked with the question
     assert shown[1:] == ["Bergen lies on the coast of Norway"] * 3  # asked with the last three words written
-    assert [len(p) for p in model.prompts] == [2, 3, 3, 3]
+    assert [p[-1].role for p in model.prompts] == ["user", "assistant", "assistant", "assistant"]
     assert model.prompts[2][-1].role == "assistant"
     assert model.prompts[2][-1].content == "in Bergen which lies on the"
-    assert all(p[1].content.count("<passage [") == 1 for p in model.prompts)
+    assert all(question_of(p).count("<passage [") == 1 for p in model.prompts)
 
 
 def test_likelihood_chooses_the_passage_that_explains_what_was_written(atlas, scripted):
@@ -81,7 +86,7 @@ def test_no_shared_word_means_no_call(atlas, scripted):
 def test_a_passage_is_cut_to_its_length(corpus, scripted):
     model = scripted(["x", ""])
     InContextRalm(passage_tokens=40).read(Run("bergen", corpus(a="bergen " * 500), model), None)
-    assert model.prompts[0][1].content.count("bergen") <= 41
+    assert question_of(model.prompts[0]).count("bergen") <= 41
 
 
 def test_errors_name_the_option():

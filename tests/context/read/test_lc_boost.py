@@ -8,7 +8,7 @@ import re
 import pytest
 
 from baywindow.budget import Budget, Meter
-from baywindow.context.notes import ANSWER_NOTES_SYSTEM
+from baywindow.context.notes import ANSWER_NOTES_FORM, ANSWER_NOTES_SYSTEM
 from baywindow.context.read.lc_boost import ACCESS, ACCESS_SYSTEM, MERGE_SYSTEM, UTILISE, UTILISE_SYSTEM, LcBoost
 from baywindow.context.read.map_reduce import MapReduce
 from baywindow.context.reply import NOT_FOUND
@@ -64,7 +64,7 @@ def test_search_next_append_merge_and_answer_as_the_model_chooses(book, scripted
     assert [seen(p)[0] for p in read] == [30, 0, 20]
     assert [len(seen(p)) for p in read] == [10, 10, 10]
     assert [notes_of(p) for p in read] == ["(none yet)", "w33 here [34]", "w33 and w3 [34] [4]"]  # merging replaced the note
-    assert model.prompts[-1][-1].content == "Notes:\nw33 and w3 [34] [4]\nw22 too [23]\n\nQuestion: q"
+    assert model.prompts[-1][-1].content == f"Notes:\nw33 and w3 [34] [4]\nw22 too [23]\n\nQuestion: q\n{ANSWER_NOTES_FORM}"
     assert "3 of 4 parts were read; the model chose to answer" in run.notes
     assert [s.json_schema for s in model.samplings] == [*[ACCESS.schema, UTILISE.schema] * 3, None]
 

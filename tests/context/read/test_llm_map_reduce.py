@@ -8,6 +8,7 @@ import re
 import pytest
 
 from baywindow.budget import Budget, Meter
+from baywindow.context.notes import ANSWER_NOTES_FORM
 from baywindow.context.read.llm_map_reduce import CALIBRATION, MAP_SYSTEM, MERGE_SYSTEM, NOTE, LlmMapReduce
 from baywindow.context.read.map_reduce import MapReduce
 from baywindow.context.reply import NOT_FOUND
@@ -51,7 +52,8 @@ def test_each_part_is_read_once_and_the_answer_sees_the_four_fields_by_part(corp
     one, two = (next(n for n, text in enumerate(maps, 1) if f"word w{i} " in text) for i in (7, 30))
     assert model.prompts[-1][-1].content == (
         f"Notes:\nPart {one} (confidence 4 of 5)\nInformation: w7 is here [8]\nRationale: it says so\nAnswer: w7\n"
-        f"Part {two} (confidence 5 of 5)\nInformation: w30 hints at it [31]\nRationale: weak\nAnswer: w30 maybe\n\nQuestion: where is w7"
+        f"Part {two} (confidence 5 of 5)\nInformation: w30 hints at it [31]\nRationale: weak\nAnswer: w30 maybe\n\n"
+        f"Question: where is w7\n{ANSWER_NOTES_FORM}"
     )
     assert all(s.json_schema == NOTE.schema for s in model.samplings[:-1])
     assert model.samplings[-1].json_schema is None

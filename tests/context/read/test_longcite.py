@@ -8,7 +8,7 @@ import pytest
 
 from baywindow.context.ask import ask
 from baywindow.context.read.longcite import CHUNKS_SYSTEM, SENTENCES_SYSTEM, Longcite
-from baywindow.context.reply import ANSWER_SYSTEM, NOT_FOUND
+from baywindow.context.reply import ANSWER, NOT_FOUND
 from baywindow.context.run import Run
 from baywindow.documents.base import Document
 from baywindow.errors import ConfigError
@@ -30,7 +30,7 @@ def answering(answer: str, statements: str, ranges):
 
     def reply(prompt) -> str:
         system, text = prompt[0].content, prompt[-1].content
-        if system == ANSWER_SYSTEM:
+        if system.startswith(ANSWER.rules):
             return answer
         if system == CHUNKS_SYSTEM:
             return statements

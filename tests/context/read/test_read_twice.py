@@ -8,7 +8,7 @@ import pytest
 
 from baywindow.context.read.read_twice import ReadTwice
 from baywindow.context.read.stuff import Stuff
-from baywindow.context.reply import NOT_FOUND
+from baywindow.context.reply import ANSWER, NOT_FOUND
 from baywindow.context.run import Run
 from baywindow.errors import ConfigError
 
@@ -18,10 +18,10 @@ def test_the_text_stands_twice_with_the_question_on_both_sides(garden, scripted)
     assert ReadTwice().read(Run("When was the roof mended?", garden, model), None) == "In 1987. [5]"
     text = model.prompts[0][-1].content
     assert text.startswith("Question: When was the roof mended?\n\n<passage [1] from garden.md:1>")
-    assert text.endswith("</passage>\n\nQuestion: When was the roof mended?")
-    first, second = (
-        text.removeprefix("Question: When was the roof mended?\n\n").removesuffix("\n\nQuestion: When was the roof mended?").split("\n\n")
-    )
+    assert text.endswith(f"</passage>\n\nQuestion: When was the roof mended?\n{ANSWER.form}")
+    asked = "Question: When was the roof mended?"
+    middle = text.removeprefix(f"{asked}\n\n").removesuffix(f"\n\n{asked}\n{ANSWER.form}")
+    first, second = middle.split("\n\n")
     assert first == second
     assert first.count("<passage [") == 5
 

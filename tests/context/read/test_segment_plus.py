@@ -8,7 +8,7 @@ import re
 import pytest
 
 from baywindow.budget import Budget, Meter
-from baywindow.context.notes import ANSWER_NOTES_SYSTEM
+from baywindow.context.notes import ANSWER_NOTES_FORM, ANSWER_NOTES_SYSTEM
 from baywindow.context.read.segment_plus import FILTER_SYSTEM, GATHER_SYSTEM, MERGE_SYSTEM, NOTE, VERDICT, SegmentPlus
 from baywindow.context.reply import NOT_FOUND
 from baywindow.context.run import Run
@@ -53,7 +53,7 @@ def test_segments_are_noted_filtered_and_answered_from_in_order(corpus, scripted
     assert filters == [f"Question: which words\n\nNote:\nEvidence: w{i} is here [{i + 1}]\nReasoning: so it is there" for i in (5, 20, 35)]
     assert model.prompts[-1][-1].content == (
         "Notes:\nEvidence: w5 is here [6]\nReasoning: so it is there\n"
-        "Evidence: w35 is here [36]\nReasoning: so it is there\n\nQuestion: which words"
+        f"Evidence: w35 is here [36]\nReasoning: so it is there\n\nQuestion: which words\n{ANSWER_NOTES_FORM}"
     )
     schemas = {kind(p): s.json_schema for p, s in zip(model.prompts, model.samplings, strict=True)}
     assert schemas == {"gather": NOTE.schema, "filter": VERDICT.schema, "answer": None}

@@ -7,7 +7,7 @@ import pytest
 from baywindow.budget import Budget, Meter
 from baywindow.context.notes import ANSWER_NOTES_SYSTEM
 from baywindow.context.read.sift import FORWARD_SYSTEM, INVERSE_SYSTEM, STICKER_SYSTEM, Sift, agree
-from baywindow.context.reply import ANSWER_SYSTEM, NOT_FOUND
+from baywindow.context.reply import ANSWER, NOT_FOUND
 from baywindow.context.run import Run
 from baywindow.errors import ConfigError
 
@@ -16,7 +16,7 @@ QUESTION = "When was the roof mended?"
 
 def role(prompt) -> str:
     system = prompt[0].content
-    if system == ANSWER_SYSTEM:
+    if system.startswith(ANSWER.rules):
         return "both" if "\n\nFacts:\n" in prompt[-1].content else "text"
     return {STICKER_SYSTEM: "sticker", FORWARD_SYSTEM: "forward", INVERSE_SYSTEM: "inverse", ANSWER_NOTES_SYSTEM: "alone"}[system]
 

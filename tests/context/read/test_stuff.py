@@ -6,6 +6,7 @@ import pytest
 
 from baywindow.context.base import Reader
 from baywindow.context.read.stuff import Stuff
+from baywindow.context.reply import ANSWER
 from baywindow.context.run import Run
 from baywindow.errors import ConfigError, ContextLengthError
 
@@ -22,12 +23,12 @@ def test_one_call_sees_everything_in_reading_order(garden, scripted):
     lines = [p.text for p in garden.passages()]
     assert [text.index(line) for line in lines] == sorted(text.index(line) for line in lines)
     assert "<passage [4] from house.md:1>\nThe fence was painted green by Ida.\n</passage>" in text
-    assert text.endswith("Question: Who painted the fence?")
+    assert text.endswith(f"Question: Who painted the fence?\n{ANSWER.form}")
 
 
 def test_chosen_passages_lose_the_lowest_ranked_first_and_stand_in_reading_order(garden, scripted):
     ranked = [*garden.passages()][::-1]  # best: the last line of house.md
-    full = scripted(["x"])
+    full = scripted(["x"], context_length=300)  # like the one below, too small for examples
     Stuff(max_new_tokens=10).read(Run("q", garden, full), ranked[:3])
     size = full.count_tokens(full.prompts[0])
     model = scripted(["x"], context_length=size + 10 + 3)  # three fit, not four

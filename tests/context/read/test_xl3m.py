@@ -9,7 +9,7 @@ import pytest
 
 from baywindow.context.read.stuff import Stuff
 from baywindow.context.read.xl3m import OPENING, PLACE, Xl3m
-from baywindow.context.reply import NOT_FOUND
+from baywindow.context.reply import ANSWER, NOT_FOUND
 from baywindow.context.run import Run
 from baywindow.errors import CapabilityError, ConfigError
 from baywindow.models.base import Score
@@ -55,7 +55,7 @@ def test_every_line_is_probed_once_and_with_the_question_behind_it(corpus, sure)
     Xl3m(segment_tokens=100, max_new_tokens=40).read(Run("Where is it?", book(corpus, {}), model), None)
     probed = [int(n) for s in model.segments for n in re.findall(r"filler line (\d+) ", s)]
     assert probed == list(range(80))
-    assert all(s.endswith("Question: Where is it?") for s in model.segments)
+    assert all(s.endswith(f"Question: Where is it?\n{ANSWER.form}") for s in model.segments)
 
 
 def test_probes_are_charged_and_leave_no_numbers(corpus, sure):

@@ -19,7 +19,7 @@ from baywindow.context.base import Reader
 from baywindow.context.capped import Capped, check_options
 from baywindow.context.insides import scored
 from baywindow.context.prompt import Packed, pack_one, split_passage
-from baywindow.context.reply import ANSWER_EXAMPLES, NOT_FOUND, declined, question_frame
+from baywindow.context.reply import NOT_FOUND, declined, question_frame
 from baywindow.context.run import Call, Run
 from baywindow.documents.base import Passage
 from baywindow.documents.bm25 import Bm25, best_first
@@ -105,7 +105,7 @@ class InContextRalm(Reader):
         if not packed.shown:
             return ""
         tokens = self.stride_tokens if said else max(self.stride_tokens, run.model.count_tokens(NOT_FOUND))
-        how = Call(name="stride", max_new_tokens=tokens, examples=ANSWER_EXAMPLES, regions=packed.regions(run), strip=not said)
+        how = Call(name="stride", max_new_tokens=tokens, regions=packed.regions(run), strip=not said)
         return capped.call(packed.prompt, how) or ""
 
 

@@ -23,7 +23,7 @@ from baywindow.context.base import Reader
 from baywindow.context.capped import Capped, check_options
 from baywindow.context.cite import MARK, sentences
 from baywindow.context.prompt import DATA_RULE, defused, fenced, messages, pack_one, split_passage
-from baywindow.context.reply import ANSWER_EXAMPLES, declined, question_frame
+from baywindow.context.reply import declined, question_frame
 from baywindow.context.run import Call, Run
 from baywindow.context.stages import reading_order
 from baywindow.documents.base import Passage
@@ -80,7 +80,7 @@ class Longcite(Reader):
         if not packed.shown:
             return ""
         capped = Capped(run, self.max_calls)
-        how = Call(name="answer", max_new_tokens=self.max_new_tokens, examples=ANSWER_EXAMPLES, regions=packed.regions(run))
+        how = Call(name="answer", max_new_tokens=self.max_new_tokens, regions=packed.regions(run))
         reply = capped.call(packed.prompt, how)
         if reply is None or not reply or declined(reply):
             return reply or ""

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from baywindow.budget import Usage
 from baywindow.context.base import SMALLEST_PASSAGE_TOKENS, Reader
 from baywindow.context.capped import check_options
-from baywindow.context.prompt import Packed, fenced, messages, pack_one
-from baywindow.context.reply import ANSWER_SYSTEM, answer
+from baywindow.context.prompt import Packed, fenced, pack_one
+from baywindow.context.reply import ANSWER, answer
 from baywindow.context.run import SHORTEST_ANSWER_TOKENS, Run
 from baywindow.context.stages import reading_order
 from baywindow.documents.base import Passage
@@ -72,4 +72,4 @@ class ReadTwice(Reader):
 
 def _prompt(run: Run, shown: Sequence[Passage], times: int) -> Prompt:
     text = "\n\n".join([fenced(run, reading_order(shown))] * times)
-    return messages(ANSWER_SYSTEM, f"Question: {run.question}\n\n{text}\n\nQuestion: {run.question}")
+    return ANSWER.prompt(run, f"Question: {run.question}\n\n{text}\n\nQuestion: {run.question}")

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from baywindow.budget import Usage
 from baywindow.context.base import Reader
 from baywindow.context.capped import check_options
-from baywindow.context.notes import ANSWER_NOTES_EXAMPLES, notes_prompt
+from baywindow.context.notes import notes_prompt
 from baywindow.context.prompt import DATA_RULE, Packed, defused, fenced, messages, pack_one
-from baywindow.context.reply import ANSWER_EXAMPLES, ANSWER_SYSTEM, NOT_FOUND, answer, declined, question_frame
+from baywindow.context.reply import ANSWER, NOT_FOUND, answer, declined, question_frame
 from baywindow.context.run import Call, Run
 from baywindow.context.stages import reading_order
 from baywindow.documents.base import Passage
@@ -109,19 +109,16 @@ class Sift(Reader):
 
     def _predicted(self, run: Run, packed: Packed, sticker: str, name: str) -> tuple[str | None, str | None]:
         """The answers from the sticker alone, and from text and sticker."""
-        both = messages(
-            ANSWER_SYSTEM, f"{fenced(run, reading_order(packed.shown))}\n\nFacts:\n{defused(sticker)}\n\nQuestion: {run.question}"
-        )
+        both = ANSWER.prompt(run, f"{fenced(run, reading_order(packed.shown))}\n\nFacts:\n{defused(sticker)}\n\nQuestion: {run.question}")
         if run.model.count_tokens(both) + self.max_new_tokens > run.room_without_budget():
             return None, None
         keep = self._keep(run, packed)
-        how = Call(name=f"{name}: facts alone", max_new_tokens=self.max_new_tokens, keep=keep, examples=ANSWER_NOTES_EXAMPLES)
+        how = Call(name=f"{name}: facts alone", max_new_tokens=self.max_new_tokens, keep=keep)
         alone = run.call(notes_prompt(run, [sticker]), how)
         how = Call(
             name=f"{name}: text and facts",
             max_new_tokens=self.max_new_tokens,
             keep=keep,
-            examples=ANSWER_EXAMPLES,
             regions=packed.regions(run),
         )
         return alone, None if alone is None else run.call(both, how)

@@ -19,7 +19,7 @@ from baywindow.errors import ConfigError, ContextLengthError, MissingExtraError,
 from baywindow.models.base import Completion, Held, Inspection, LanguageModel, Prompt, Sampling, Score, Stream, Want
 from baywindow.models.clock import Clock
 from baywindow.models.gguf import Progress
-from baywindow.models.plain import plain_stops
+from baywindow.models.plain import plain_stops, turns_of
 from baywindow.models.reading import Reader
 from baywindow.models.rendering import Piece, Renderer
 from baywindow.registry import Technique
@@ -232,7 +232,7 @@ class TransformersModel(LanguageModel):
             if len(ids) + sampling.max_new_tokens <= self.context_length:
                 break
         self._check_room(len(ids), sampling.max_new_tokens)
-        return ids, plain_stops(sampling.examples)
+        return ids, plain_stops((*turns_of(prompt), *sampling.examples))
 
     def _check_room(self, prompt_tokens: int, new_tokens: int) -> None:
         if (over := prompt_tokens + new_tokens - self.context_length) > 0:
