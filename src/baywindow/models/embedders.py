@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources, util
 from pathlib import Path
@@ -30,6 +31,7 @@ from baywindow.models.fingerprint import sha256_of_folder
 from baywindow.models.quiet import quietly
 
 if TYPE_CHECKING:
+    from baywindow.models.transformers.long_embedding import LongEmbedder, Method
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
     from baywindow.models.transformers.bert import Bert
@@ -58,6 +60,15 @@ class EmbedderSettings(Protocol):
     def device(self) -> str: ...
 
 
+@dataclass(frozen=True)
+class Modules:
+    """The parts of a sentence-transformers model: tokenizer, network, and what comes after it (pooling, dense layers)."""
+
+    tokenizer: Any
+    network: Any
+    after: tuple[Any, ...]
+
+
 class SentenceEmbedder(Embedder):
     """A sentence-transformers model. Thread-safe; two threads embed one after the other.
 
@@ -71,6 +82,11 @@ class SentenceEmbedder(Embedder):
         self._dtype = dtype
         self._lock = threading.Lock()
         self._folder = where if isinstance(where, Path) else None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its files are; None for a model by id."""
+        return self._folder
 
     @cached_property
     def dim(self) -> int:  # type: ignore[override]  # read when first asked for
@@ -123,6 +139,10 @@ class SentenceEmbedder(Embedder):
             return Bert(self._folder, max_tokens=self.max_tokens, device=device, dtype=dtype_of(self._dtype, device))
         except (OSError, ValueError, KeyError):
             return None  # a file that is not as its settings say: sentence-transformers tells what is wrong
+
+    def modules(self) -> Modules:
+        """What is inside, for an embedder that reads beyond this one's window."""
+        return Modules(self._model.tokenizer, self._model[0].auto_model, tuple(list(self._model)[1:]))
 
     @cached_property
     def _model(self) -> SentenceTransformer:
@@ -223,6 +243,22 @@ def load_embedder(name: str | None = None, settings: EmbedderSettings | None = N
         return EndpointEmbedder(name.removeprefix("openai:"), Endpoint.of(settings, base_url=base_url))
     folder = Path(name).expanduser()
     return SentenceEmbedder(folder if folder.is_dir() else name, name=name, device=device)
+
+
+def long_embedder(name: str | None, method: Method, factor: int, *, device: str = "auto") -> LongEmbedder:
+    """A sentence-transformers model by folder or id (None: the embedded one) that reads ``factor`` times its window; see `long_embedding`.
+
+    In float32: positions are fractions.
+    """
+    if util.find_spec("sentence_transformers") is None:
+        raise MissingExtraError.of("what runs embedding models (sentence-transformers)", "local")
+    from baywindow.models.transformers.long_embedding import LongEmbedder
+
+    inner = load_embedder(name)
+    if not isinstance(inner, SentenceEmbedder):
+        raise ModelError(f"{name} is not a local embedder", hint="name a sentence-transformers folder or id")
+    folder = inner.folder
+    return LongEmbedder(SentenceEmbedder(folder or inner.name, name=inner.name, device=device, dtype="float32"), method, factor)
 
 
 def load_reranker(name: str, *, device: str = "auto") -> Reranker:
