@@ -13,8 +13,9 @@ Row = dict[str, Any]
 METHODS = ("full", "snapkv", "expected_attention", "kvzip", "random")
 EXPLAINED = """\
 Cells are means with a 95 % bootstrap interval and n in brackets; ratios are geometric means of ratios within a pair, which was run one
-after the other. Times are processor seconds of one thread, because the machine was shared: caches and memory bandwidth were shared too,
-so single times differ by up to a factor of two. A goal is reached (yes), missed (no), or the interval holds the border (open)."""
+after the other (for speed: a piece of 512 tokens, or a step). Times are processor seconds of one thread, because the machine was
+shared: memory bandwidth was shared too, so single times differ by up to a factor of two. A goal is reached (yes), missed (no), or the
+interval holds the border (open)."""
 
 
 def cell(values: Sequence[float], digits: int = 2) -> str:
@@ -59,8 +60,8 @@ def speed(mine: list[Row], dtype: str, tokens: int) -> list[str]:
         pairs = [(by[i, "stock model"], r) for (i, m), r in by.items() if m == how and (i, "stock model") in by]
         if not pairs:
             continue
-        found = [stock[what] / ours[what] for stock, ours in pairs]
-        stock_seconds = cell([stock[what] for stock, _ in pairs])
+        found = [a / b for stock, ours in pairs for a, b in zip(stock[what], ours[what], strict=True)]
+        stock_seconds = cell([(sum if what == "prefill" else statistics.mean)(stock[what]) for stock, _ in pairs])
         goal = "1.00 ± 0.03" if most < math.inf else "at least 1.5"
         name = "prefill" if what == "prefill" else "a step of decoding"
         lines.append([how, name, stock_seconds, ratio_cell(found, 3), goal, reached(ratio(found), least=least, most=most)])

@@ -2,7 +2,8 @@
 
     python benchmarks/window.py [--hours 0.5] [--models qwen,embedded] [--parts speed,caches,memory] [--fresh]
 
-speed    prefill of 4,096 tokens and decoding after them, stock, through the seam, and with folded query heads; bfloat16
+speed    prefill of 4,096 tokens by 512 and decoding after them: stock, through the seam, and with folded query heads; bfloat16; the
+         three take turns at every piece and step
 caches   snapkv, expected_attention, kvzip and random at 1/2, 1/4 and 1/10 of the cache, here and in kvpress 0.5.5 (an environment of
          its own, made under the cache folder): same weights, same token ids, one after the other in turns. Two 7-digit numbers stand in
          natural text (Python's own documentation); only the context is compressed, then one is asked for
@@ -21,7 +22,6 @@ import json
 import os
 import random
 import re
-import statistics
 import subprocess
 import sys
 import time
@@ -46,9 +46,9 @@ FILES = {"qwen": "qwen2.5-coder-0.5b-instruct-q4_k_m", "embedded": "gemma-3-270m
 METHODS = ("snapkv", "expected_attention", "kvzip", "random")
 KEPT = (1 / 4, 1 / 10, 1 / 2)  # in this order, so that a run cut short has the telling ones
 CONTEXT_TOKENS = {"qwen": 420, "embedded": 1400}  # Gemma's sliding layers see 512 tokens back: a shorter text would need no cache
-LONG_TOKENS, STEPS = 4096, 8
+LONG_TOKENS, SPEED_PIECE, STEPS = 4096, 512, 24
 MEMORY_TOKENS, PIECE = 16384, 1024
-MEMORY_RECIPES = ("stock model", "streaming_llm(budget_tokens=1024)", "snapkv(budget_tokens=1024)")
+MEMORY_RECIPES = ("streaming_llm(budget_tokens=1024)", "snapkv(budget_tokens=1024)", "stock model")
 WORDS = (
     "anchor basket candle dragon ember falcon garden harbor island jacket kettle ladder meadow needle orchard pepper quartz ribbon saddle"
 )
@@ -158,38 +158,47 @@ def cache_jobs(name: str, loaded: Loaded, rows: Rows) -> Iterator[list[dict[str,
 # -- speed ------------------------------------------------------------------------------------------------------------------------
 
 
+def ways(loaded: Loaded) -> dict[str, tuple[Any, Any]]:
+    """A model and a way to make caches for it, by name. The weights are mapped from one file, so three models share them."""
+    made: dict[str, tuple[Any, Any]] = {"stock model": (loaded.model, lambda: DynamicCache(config=loaded.model.config))}
+    for how, fold in (("seam", False), ("seam, folded", None)):  # None: where the self-test allows it
+        model = AutoModelForCausalLM.from_pretrained(loaded.folder, dtype=DTYPE).eval()
+        made[how] = (model, attach(model, "stock", fold_gqa=fold).cache)
+    return made
+
+
 @torch.no_grad()
-def timed(model: Any, ids: torch.Tensor, how: str) -> dict[str, float]:
-    """Processor seconds of prefill and of one step after it."""
-
-    def run(cache: Any) -> dict[str, float]:
-        start = time.process_time()
-        out = model(input_ids=ids, past_key_values=cache, logits_to_keep=1)
-        prefill = time.process_time() - start
-        steps = []
-        for _ in range(STEPS):
-            token = out.logits[:, -1:].argmax(dim=-1)
+def side_by_side(models: dict[str, tuple[Any, Any]], ids: torch.Tensor, reverse: bool) -> dict[str, dict[str, list[float]]]:
+    """Processor seconds of every piece of a prefill and of every step after it. The ways take turns at each piece and step, because what
+    others do on the machine changes within seconds."""
+    order = list(models)[::-1] if reverse else list(models)
+    caches = {how: models[how][1]() for how in order}
+    found: dict[str, dict[str, list[float]]] = {how: {"prefill": [], "step": []} for how in order}
+    pieces = [("prefill", piece) for piece in torch.split(ids, SPEED_PIECE, dim=1)] + [("step", ids[:, i : i + 1]) for i in range(STEPS)]
+    for what, piece in pieces:
+        for how in order:
             start = time.process_time()
-            out = model(input_ids=token, past_key_values=cache)
-            steps.append(time.process_time() - start)
-        return {"prefill": prefill, "step": statistics.median(steps)}
-
-    if how == "stock model":
-        return run(DynamicCache(config=model.config))
-    with attach(model, "stock", fold_gqa=None if how == "seam, folded" else False) as w:  # None: where the self-test allows it
-        return {**run(w.cache()), "folded": float(w.fold_gqa)}
+            models[how][0](input_ids=piece, past_key_values=caches[how], logits_to_keep=1)
+            found[how][what].append(time.process_time() - start)
+        order = [*order[1:], order[0]]
+    return found
 
 
 def speed_jobs(name: str, loaded: Loaded, rows: Rows) -> Iterator[list[dict[str, Any]]]:
     ids = long_ids(loaded.tokenizer, LONG_TOKENS)
-    hows = ["stock model", "seam", "seam, folded"]
+    models: dict[str, tuple[Any, Any]] = {}
     for i in range(1000):
         made = []
-        for how in hows if i % 2 == 0 else hows[::-1]:
-            key = {"part": "speed", "model": name, "sample": i, "method": how, "kept": 1.0, "side": "here"}
-            if not rows.has(key) and not loaded.late():
-                made.append({**key, **timed(loaded.model, ids, how)})
-                rows.add(made[-1])
+        keys = [
+            {"part": "speed", "model": name, "sample": i, "method": how, "kept": 1.0, "side": "here"}
+            for how in ("stock model", "seam", "seam, folded")
+        ]
+        if not rows.has(keys[0]) and not loaded.late():
+            models = models or ways(loaded)
+            found = side_by_side(models, ids, i % 2 == 1)
+            made = [{**key, **found[str(key["method"])]} for key in keys]
+            for row in made:
+                rows.add(row)
         yield made
 
 
@@ -226,7 +235,7 @@ def child(folder: str, recipe: str) -> None:
     torch.set_num_threads(1)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPE).eval()
     ids = long_ids(AutoTokenizer.from_pretrained(folder), MEMORY_TOKENS)
-    model.model(input_ids=ids[:, :PIECE])  # touch every weight and buffer once
+    model(input_ids=ids[:, :PIECE], logits_to_keep=1)  # touch every weight once, the vocabulary's too: they are mapped from the file
     base, points = resident(), []
 
     def feed(cache: Any, nbytes: Any) -> None:
@@ -298,7 +307,7 @@ def run(options: argparse.Namespace) -> None:
     jobs = [kinds[part](name, one, rows) for part in options.parts.split(",") for name, one in loaded.items()]
     for step in turns(jobs):
         for row in step:
-            print({k: v for k, v in row.items() if k not in ("part", "points")}, flush=True)
+            print({k: v for k, v in row.items() if k not in ("part", "points", "prefill", "step")}, flush=True)
         if time.monotonic() > end:
             break
     for one in loaded.values():
