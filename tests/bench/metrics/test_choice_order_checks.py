@@ -105,6 +105,12 @@ def test_the_first_number_may_be_decimal_and_grouped():
         ("I think (C)", "C"),
         ("Because of Dora", ""),
         ("None of them", ""),
+        (": B", "B"),
+        ("Based on the text, the answer is A.", "A"),
+        ("Option A is wrong and option C is right", ""),  # two are discussed
+        ("It can only be option C", "C"),
+        ("A. no\nB. no\nSo the answer is: B", "B"),
+        ("So do I.", ""),
         ("", ""),
     ],
 )

@@ -146,7 +146,8 @@ def test_the_first_line_is_the_first_that_is_not_blank():
 
 
 def test_chinese_marks_are_left_out():
-    assert _words.chinese_plain("《红楼梦》，Ａ。 b＝…") == "红楼梦ａb"
+    assert _words.chinese_plain("「红楼梦」，Ａ。 b＝…") == "红楼梦ａb"
+    assert _words.chinese_plain("《红楼梦》") == "《红楼梦"  # as the published list has it
 
 
 def test_the_dictionary_is_cached_in_our_own_folder_and_not_where_everybody_may_write():

@@ -38,6 +38,9 @@ def test_all_tasks_are_there_with_their_output_lengths():
         ("code_run", "-3 or so", 0.0),
         ("code_debug", "The correct option is: B", 1.0),
         ("code_debug", "answer: sub", 1.0),
+        ("code_debug", "Of A. add and B. sub, the one with the error is:\n\n`B`. sub", 1.0),
+        ("code_debug", "Based on the code, A. add is fine and so is B. sub", 0.0),
+        ("longbook_choice_eng", "Based on the book", 0.0),
         ("code_debug", "A", 0.0),
     ],
 )

@@ -58,21 +58,24 @@ def _equal(said: str, gold: str) -> bool:
 
 @metric
 def letter(reply: str, turn: Turn) -> float:
-    """1 if the letter that the reply chooses is the gold (a letter from A to Z, or a string that begins with one in brackets)."""
+    """1 if the letter that the reply chooses is the gold (a letter, or a string that begins with one in brackets)."""
     return float(chosen_letter(reply) in {chosen_letter(gold) for gold in turn.gold} - {""})
 
 
 def chosen_letter(reply: str) -> str:
-    """The letter of an option: after "answer is", else at the start, else the first that stands alone; "" if none.
+    """The letter (A to H) of an option: after "answer is", else at the start, else the only one marked as an option; "" if none.
 
-    Trap, mended: taking the first character from A to D anywhere makes "Because" an answer. "A" at the start of a sentence and "I" are
-    words, so a bare one counts only where punctuation, a line's end or nothing else follows.
+    Traps, mended: taking the first character from A to D makes "Based on" an answer, and taking the first letter anywhere makes the first
+    option that a reply discusses its choice. "A" before a word is an article.
     """
     said = reply.strip()
-    patterns = (
-        r"(?i:answer|option|choice)(?i:\s+is)?\s*[:=]?\s*[\"'*(\[]*([A-Z])(?![\w'’])",
-        r"^[\"'*(\[]*([A-Z])(?:[\"'*)\].:,]|\s*$|\s*\n)",
-        r"\(([A-Z])\)",
-        r"(?:^|\s)[\"'*]*([A-Z])(?:[.:)\]*\"']|\s*$)",
-    )
-    return next((found.group(1) for pattern in patterns if (found := re.search(pattern, said))), "")
+    if found := _CUED.search(said) or _FIRST.match(said):
+        return found.group(1)
+    marked = {letter for found in _MARKED.finditer(said) for letter in found.groups() if letter}
+    return marked.pop() if len(marked) == 1 else ""
+
+
+_OPEN = r"[\"'*(\[]*"
+_CUED = re.compile(rf"(?i:(?:answer|option|choice)\s+is\s*:?|answer\s*:)\s*(?i:option\s+)?{_OPEN}([A-H])(?![\w'’])")
+_FIRST = re.compile(r"[\s\"'*(\[:.,-]*([A-H])(?=[\"'*)\].:,]|\s*$|\s*\n)")
+_MARKED = re.compile(rf"\(([A-H])\)|(?:^|\s){_OPEN}([A-H])(?=[.:)\]*\"']|\s*$)|(?i:option|choice)\s+{_OPEN}([A-H])\b")

@@ -28,7 +28,7 @@ def inftybench_word(reply: str, turn: Turn) -> float:
 def inftybench_name(reply: str, turn: Turn) -> float:
     """1 if the name is among the reply's words, in capitals (longdialogue_qa_eng).
 
-    As published, the first of the accepted names counts, and a name of several words never can; here it is looked for in the reply.
+    The first of the accepted names counts, as published; a name of several words can be right too, which in the published code it cannot.
     """
     words = " ".join(reply.translate(_MARKS).upper().split())
     return float(bool(turn.gold) and bool(re.search(rf"(?<!\S){re.escape(turn.gold[0].upper())}(?!\S)", words)))
@@ -52,9 +52,10 @@ def inftybench_last_word(reply: str, turn: Turn) -> float:
 def inftybench_option(reply: str, turn: Turn) -> float:
     """1 for the right letter, or behind an answer cue for the right option's text (longbook_choice_eng, code_debug)."""
     letter, text = turn.gold[0], turn.gold[1] if len(turn.gold) > 1 else turn.gold[0]
-    cued = re.search(r"(?:answer is|answer|option is|is)\s*:?\s*(.+)", " ".join(reply.split()))
-    said = cued.group(1).lstrip("`'\"*- ") if cued else ""
-    return float(chosen_letter(reply) == letter or reply.strip() == text or (bool(said) and said.startswith(text)))
+    said = " ".join(re.sub(r"[`'\"*-]", " ", reply).split())
+    cued = re.search(r"(?:is|answer|option)\s*:\s*(?:[Oo]ption )?(.+)", said) or re.search(r"(?:answer|option) is (.+)", said)
+    named = cued is not None and (cued.group(1).startswith(text) or re.match(rf"{letter}(?!\w)", cued.group(1)) is not None)
+    return float(named or chosen_letter(reply) == letter or reply.strip() == text)
 
 
 @metric
