@@ -33,7 +33,9 @@ class Tables:
 
         self._connection: Any = _database().cursor()
         for name, (columns, rows) in tables.items():
-            arrays = [pa.array([row[i] for row in rows], pa.string() if kind == "date" else None) for i, kind in enumerate(columns.values())]
+            arrays = [
+                pa.array([row[i] for row in rows], pa.string() if kind == "date" else None) for i, kind in enumerate(columns.values())
+            ]
             self._connection.register("given", pa.table(arrays, names=list(columns)))
             shown = ", ".join(f'cast("{column}" as {kind}) as "{column}"' for column, kind in columns.items())
             self._connection.execute(f'create temporary table "{name}" as select {shown} from given')

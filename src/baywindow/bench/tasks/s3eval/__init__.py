@@ -106,7 +106,7 @@ def _task(name: str, summary: str, shapes: Sequence[Shape], *, repeating: bool, 
         scorer="s3eval_match",
         max_new_tokens=64,
         build=_builder(f"s3eval.{name}", shapes, repeating),
-        min_tokens=2048,
+        min_tokens=3072,
         has_depth=has_depth,
         options=OPTIONS,
     )

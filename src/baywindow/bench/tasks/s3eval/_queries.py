@@ -41,8 +41,10 @@ class Draw:
         text = self._rows[self.row if row is None else row][self._columns.index(column)]
         return text if column.kind == "integer" else f"'{text}'"
 
-    def other(self, column: Column) -> str:
-        return self.value(column, self.rng.randrange(len(self._rows)))
+    def high(self, column: Column, ranks: int) -> int:
+        """One of the ``ranks`` highest whole numbers of a column."""
+        at = self._columns.index(column)
+        return self.rng.choice(sorted((int(row[at]) for row in self._rows), reverse=True)[:ranks])
 
 
 # A shape: the SQL, and SQL that gives 1 if the answer is unambiguous ("" where it always is, or where one cell proves it).
@@ -99,13 +101,14 @@ def _ordered_where(draw: Draw) -> tuple[str, str]:
 
 def _grouped(draw: Draw) -> tuple[str, str]:
     a, b = draw.columns("varchar", "integer")
-    function = draw.rng.choice(("count", "max", "sum"))
-    return f"select {a.name} from {TABLE} group by {a.name} having {function}({b.name}) > {draw.other(b)}", ""
+    having = draw.rng.choice((f"count({b.name}) > {draw.rng.randint(1, 8)}", f"max({b.name}) >= {draw.high(b, 2)}"))
+    return f"select {a.name} from {TABLE} group by {a.name} having {having}", ""
 
 
 def _grouped_where(draw: Draw) -> tuple[str, str]:
     a, b = draw.columns("varchar", "integer")
-    return f"select {a.name} from {TABLE} where {b.name} >= {draw.value(b)} group by {a.name} having count(*) >= 2", ""
+    where = f"{b.name} >= {draw.high(b, 100)}"
+    return f"select {a.name} from {TABLE} where {where} group by {a.name} having count(*) >= {draw.rng.randint(2, 4)}", ""
 
 
 def _grouped_ordered(draw: Draw) -> tuple[str, str]:

@@ -55,8 +55,8 @@ SUITE = Suite(
         _task("kv", "values of a JSON object by their keys", kv, "scbench_has", 4096, 150),
         _task("prefix_suffix", "whole strings by their beginning and end", prefix_suffix, "scbench_has", 1024, 150),
         _task("vt", "variables by the value a chain of assignments gives them", vt, "includes_all", 1024, 48),
-        _task("many_shot", "exercises to be solved as many examples were", many_shot, "scbench_has", 2048, 10),
-        _task("mf", "extremes and the median of a long list of numbers", mf, "scbench_number", 512, 8),
+        _task("many_shot", "exercises to be solved as many examples were", many_shot, "scbench_has", 3072, 10),
+        _task("mf", "extremes and the median of a long list of numbers", mf, "scbench_number", 1024, 8),
         _task("needles_and_kv", "numbers and values by turns, scattered in prose", needles_and_kv, "scbench_number", 1024, 80),
     ),
 )
