@@ -156,3 +156,13 @@ def test_what_was_dropped_is_in_the_report(bay, model) -> None:
     assert done.exit_code == 0, done.stderr
     done = bay(*RUN, "--lengths", "64,512", "--run", "x")
     assert "reads at most 300 tokens on this model" in bay("bench", "report", "x").stdout
+
+
+def test_the_best_recipe_is_found_with_few_evaluations(bay, model) -> None:
+    done = bay(*RUN[:-2], "--find-best", "--samples", "20", "--evaluations", "12", "--run", "b")
+    assert done.exit_code == 0, done.stderr
+    assert "m: 12 evaluations of 80 possible ones" in done.stderr
+    assert {line.split("\t")[0] for line in done.stdout.splitlines()} == {"stock", "full_text(k=1) > rag"}
+    calls = model.calls
+    assert bay("bench", "--resume", "b").stdout == done.stdout
+    assert model.calls == calls

@@ -44,6 +44,13 @@ MakeEngine = Callable[[LanguageModel, Settings], Engine]
 def run(store: Store, plan: Plan, load: Load, tell: Tell, make_engine: MakeEngine = Local) -> None:
     """Measure what the store still lacks of its plan, until done or out of time. Everything measured is in the store when this ends,
     however it ends."""
+    each_model(store, plan, load, tell, make_engine, ModelRun.until)
+
+
+def each_model(
+    store: Store, plan: Plan, load: Load, tell: Tell, make_engine: MakeEngine, work: Callable[[ModelRun, float], object]
+) -> None:
+    """Load the plan's models one after the other, each with an equal share of the time that is left, and let ``work`` use it."""
     machine_id = store.machine(machine.described())
     left = plan.hours * 3600 - float(store.fact("spent_s", 0.0)) if plan.hours else float("inf")
     for at, name in enumerate(plan.models):
@@ -53,7 +60,7 @@ def run(store: Store, plan: Plan, load: Load, tell: Tell, make_engine: MakeEngin
         model = load(name, settings)
         try:
             share = left / (len(plan.models) - at)
-            ModelRun(store, plan, shown_name(name), model, make_engine(model, settings), tell, machine_id).until(started + share)
+            work(ModelRun(store, plan, shown_name(name), model, make_engine(model, settings), tell, machine_id), started + share)
         finally:
             model.close()
             spent = time.monotonic() - started
@@ -137,7 +144,7 @@ class ModelRun:
     def _round(self, length: int, samples: int, deadline: float) -> bool:
         """One more sample of every task at a length; False if time or the model ended it."""
         number = self.schedule.done[length]
-        units = [u for u in (self._unit(t, length, number) for t in self._tasks_at(length)) if u.recipes]
+        units = [u for u in (self.unit(t, length, number) for t in self._tasks_at(length)) if u.recipes]
         before = time.monotonic()
         with closing(_closable(self.engine.run(units))) as rows_of:
             for unit, rows in rows_of:
@@ -156,7 +163,8 @@ class ModelRun:
     def _tasks_at(self, length: int) -> list[Task]:
         return [t for t in self.tasks if isinstance(t, Generated) == (length > 0)]
 
-    def _unit(self, task: Task, length: int, number: int) -> Unit:
+    def unit(self, task: Task, length: int, number: int) -> Unit:
+        """One sample with the recipes that lack it."""
         active = self.schedule.active(length)
         lacking = [h for h in active if (self.name, task.name, length, number, 0, h) not in self.have]
         windows = [n for h, n in self.reach.items() if length <= n < fitting.ANY_LENGTH]

@@ -50,6 +50,10 @@ def bench(
     data: Annotated[list[str] | None, typer.Option("--data", help="SUITE=PATH of a loaded suite's files.")] = None,
     name: Annotated[str | None, typer.Option("--run", help="Name or path of the run; a new one by default.")] = None,
     resume: Annotated[str | None, typer.Option("--resume", help="Go on with this run, with its own plan.")] = None,
+    find_best: Annotated[bool, typer.Option("--find-best", help="Only find the best recipe, with few evaluations (UCB-E).")] = False,
+    low_rank: Annotated[bool, typer.Option("--low-rank", help="With --find-best: the low-rank variant (UCB-E-LRF).")] = False,
+    evaluations: Annotated[int, typer.Option("--evaluations", min=0, help="With --find-best: how many (0: 15 % of all).")] = 0,
+    by: Annotated[str, typer.Option("--by", help="With --find-best: score, or nll.")] = "score",
     engine: Annotated[str, typer.Option("--engine", help="local, or ray to spread samples over workers.")] = "local",
     base_url: flags.BaseUrl = None,
     context: flags.Context = None,
@@ -67,17 +71,19 @@ def bench(
         path = runs.path_of(resume)
         with Store(path, write=True) as store:
             plan = Plan.from_dict(store.fact("plan")) if hours is None else running.with_more_hours(store, hours)
-            _run(store, plan, engine)
+            _run(store, plan, engine, store.fact("search"))
         return
     settings = flags.settings_from(base_url=base_url, context=context, embedder=embedder)
     named = _models(model or "") or (_default_model(settings),)
-    if full:
+    if full or find_best:
         samples = samples or FULL_SAMPLES
+    if by not in ("score", "nll"):
+        raise ConfigError.bad_value("--by", by, "score or nll")
     plan = Plan(
         models=named,
         tasks=tuple(task.name for task in tasks_of(part.strip() for part in tasks.split(",") if part.strip())),
         lengths=FULL_LENGTHS if full and lengths == DEFAULT_LENGTHS else lengths_of(lengths),
-        recipes=tuple(str(r) for r in recipes_of(_lines(recipes), random=not no_random)),
+        recipes=tuple(str(r) for r in recipes_of(_lines(recipes), random=not (no_random or find_best))),
         samples=samples or 0,
         hours=0.0 if samples else (DEFAULT_HOURS if hours is None else hours),
         generate=generate,
@@ -93,10 +99,12 @@ def bench(
         if known is not None and known | {"hours": 0} != wanted | {"hours": 0}:
             raise ConfigError(f"{path} holds another run already", hint=f"bay bench --resume {name} goes on with that one")
         store.set_fact("plan", plan.to_dict())
-        _run(store, plan, engine)
+        search = {"low_rank": low_rank, "evaluations": evaluations, "by": by} if find_best else None
+        store.set_fact("search", search)
+        _run(store, plan, engine, search)
 
 
-def _run(store: Store, plan: Plan, engine: str) -> None:
+def _run(store: Store, plan: Plan, engine: str, search: dict[str, Any] | None) -> None:
     from baywindow.bench import run as running
     from baywindow.bench import runs
     from baywindow.bench.engine import Local
@@ -112,10 +120,34 @@ def _run(store: Store, plan: Plan, engine: str) -> None:
             return select.load(_converted(name), settings=settings, progress=progress)
 
         try:
-            running.run(store, plan, load, lambda state: progress(_line(state)), Local)
+            if search is None:
+                running.run(store, plan, load, lambda state: progress(_line(state)), Local)
+            else:
+                _search(store, plan, load, search, progress)
         finally:
             progress.clear()
             output.remark(f"bay bench --resume {runs.name_of(store.path)} goes on; bay bench report {runs.name_of(store.path)} shows it")
+
+
+def _search(store: Store, plan: Plan, load: Any, search: dict[str, Any], progress: output.Progress) -> None:
+    from baywindow.bench import run as running
+    from baywindow.bench.engine import Local
+    from baywindow.bench.find_best import Search
+    from baywindow.bench.ucb_e import UcbE, UcbELowRank
+
+    def work(run: running.ModelRun, deadline: float) -> None:
+        bandit = UcbELowRank() if search["low_rank"] else UcbE()
+        found = Search(run, bandit, search["by"], search["evaluations"])
+        ranking = found.go(deadline, lambda done, total: progress(f"{run.name}: {done} of {total} evaluations"))
+        progress.clear()
+        whole = len(found.recipes) * len(found.samples)
+        output.remark(f"{run.name}: {sum(r.evaluations for r in ranking)} evaluations of {whole} possible ones")
+        table = output.new_table("recipe", search["by"], "evaluations", title=run.name)
+        for ranked in ranking:
+            table.add_row(ranked.recipe, f"{ranked.value:.3f}", str(ranked.evaluations))
+        output.tabulate(table)
+
+    running.each_model(store, plan, load, lambda state: progress(_line(state)), Local, work)
 
 
 def _line(state: State) -> str:
