@@ -7,7 +7,7 @@ import re
 import pytest
 
 from baywindow.budget import Budget, Meter
-from baywindow.context.read.chain_of_agents import NO_MESSAGE, WORKER_SYSTEM, ChainOfAgents
+from baywindow.context.read.chain_of_agents import NO_MESSAGE, WORKER, ChainOfAgents
 from baywindow.context.read.rag import Rag
 from baywindow.context.read.stuff import Stuff
 from baywindow.context.reply import NOT_FOUND
@@ -23,7 +23,7 @@ def chain_corpus(corpus, lines=60):
 
 
 def is_worker(prompt) -> bool:
-    return prompt[0].content == WORKER_SYSTEM
+    return prompt[0].content.startswith(WORKER.rules)
 
 
 def careful_worker(prompt) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from baywindow.budget import Budget, Meter
-from baywindow.context.read.map_reduce import CONDENSE_SYSTEM, MAP_SYSTEM, MapReduce
+from baywindow.context.read.map_reduce import CONDENSE_SYSTEM, MAP, MapReduce
 from baywindow.context.reply import NOT_FOUND
 from baywindow.context.run import Run
 from baywindow.errors import ConfigError
@@ -16,7 +16,9 @@ def long_corpus(corpus, lines=40):
 
 
 def kind(prompt) -> str:
-    return {MAP_SYSTEM: "map", CONDENSE_SYSTEM: "condense"}.get(prompt[0].content, "reduce")
+    if prompt[0].content.startswith(MAP.rules):
+        return "map"
+    return "condense" if prompt[0].content == CONDENSE_SYSTEM else "reduce"
 
 
 def test_every_passage_reaches_exactly_one_map_call_and_the_answer_sees_only_notes(corpus, scripted):

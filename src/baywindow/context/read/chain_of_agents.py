@@ -19,25 +19,33 @@ from collections.abc import Sequence
 from baywindow.budget import Usage
 from baywindow.context.base import NoteReader
 from baywindow.context.notes import answer_from_notes, lengths, reserve
-from baywindow.context.prompt import DATA_RULE, Packed, defused, fenced, messages, pack_all
-from baywindow.context.reply import NOT_FOUND, declined
+from baywindow.context.prompt import DATA_RULE, Packed, defused, fenced, pack_all
+from baywindow.context.reply import NOT_FOUND, Task, declined
 from baywindow.context.run import Call, Run
 from baywindow.documents.base import Passage
 from baywindow.errors import ConfigError
 from baywindow.models.base import Prompt
 from baywindow.registry import technique
 
-WORKER_SYSTEM = (
-    "You read one part of a long text and pass a message on. Write the new message: merge the previous message with what this part "
-    "adds, and keep only what helps to answer the question. Behind each fact keep the number of its passage, like [1]. "
-    f"{DATA_RULE} If there is nothing to pass on yet, reply only: {NOT_FOUND}"
-)
 NO_MESSAGE = "(none yet)"
-WORKER_EXAMPLES = (
-    (
-        "Previous message: The pier was built in 1902. [1]\n\n<passage [2] from harbour.txt:9>\nA storm destroyed the pier in 1987.\n"
-        "</passage>\n\nQuestion: When was the pier destroyed?",
-        "The pier was built in 1902 [1] and destroyed by a storm in 1987. [2]",
+WORKER = Task(
+    rules=f"You read one part of a long text and pass a message on to the next reader. {DATA_RULE}",
+    form=(
+        "Write the new message: what the previous message and this part say that helps to answer the question. "
+        "Behind each fact keep the number of its passage, like [1]."
+    ),
+    decline=f"If there is nothing to pass on yet, reply only: {NOT_FOUND}",
+    examples=(
+        (
+            f"Previous message: {NO_MESSAGE}\n\n<passage [1] from garden.md:1>\nThe beans were sown on 4 May.\n</passage>\n\n"
+            "Question: Who painted the fence?",
+            NOT_FOUND,
+        ),
+        (
+            "Previous message: The pier was built in 1902. [1]\n\n<passage [2] from harbour.txt:9>\nA storm destroyed the pier in 1987.\n"
+            "</passage>\n\nQuestion: When was the pier destroyed?",
+            "The pier was built in 1902 [1] and destroyed by a storm in 1987. [2]",
+        ),
     ),
 )
 
@@ -87,7 +95,7 @@ class ChainOfAgents(NoteReader):
         for i, pack in enumerate(packs, 1):
             run.progress(f"worker {i} of {len(packs)}")
             prompt = self._prompt(run, pack.shown, message or NO_MESSAGE)
-            how = Call(name=f"worker {i}", max_new_tokens=message_tokens, keep=keep, examples=WORKER_EXAMPLES, regions=pack.regions(run))
+            how = Call(name=f"worker {i}", max_new_tokens=message_tokens, keep=keep, regions=pack.regions(run))
             reply = run.call(prompt, how)
             if reply is None:
                 run.note(f"{len(packs) - i + 1} of {len(packs)} chunks were not read")
@@ -99,4 +107,4 @@ class ChainOfAgents(NoteReader):
 
     @staticmethod
     def _prompt(run: Run, shown: Sequence[Passage], message: str) -> Prompt:
-        return messages(WORKER_SYSTEM, f"Previous message: {defused(message)}\n\n{fenced(run, shown)}\n\nQuestion: {run.question}")
+        return WORKER.prompt(run, f"Previous message: {defused(message)}\n\n{fenced(run, shown)}\n\nQuestion: {run.question}")

@@ -26,8 +26,8 @@ from baywindow.context.base import Reader
 from baywindow.context.capped import Capped, check_options
 from baywindow.context.cite import MARK
 from baywindow.context.notes import lengths
-from baywindow.context.prompt import DATA_RULE, fenced, messages, pack_all
-from baywindow.context.reply import NOT_FOUND, declined
+from baywindow.context.prompt import DATA_RULE, fenced, pack_all
+from baywindow.context.reply import NOT_FOUND, Task, declined
 from baywindow.context.run import Call, Run
 from baywindow.context.stages import reading_order
 from baywindow.documents.base import Passage
@@ -35,9 +35,21 @@ from baywindow.errors import ConfigError
 from baywindow.models.base import Prompt
 from baywindow.registry import technique
 
-SELECT_SYSTEM = (
-    "Select the passages that together represent best what all of them say about the question. Reply with their numbers only, the best one "
-    f"first, like [1] [2]. {DATA_RULE} If none has to do with the question, reply only: {NOT_FOUND}"
+SELECT = Task(
+    rules=f"Select the passages that together represent best what all of them say about a question. {DATA_RULE}",
+    form="Reply with the numbers of the passages only, the best one first, like [1] [2].",
+    decline=f"If none has to do with the question, reply only: {NOT_FOUND}",
+    examples=(
+        (
+            "<passage [1] from garden.md:1>\nThe beans were sown on 4 May.\n</passage>\n\nQuestion: What do guests say of the food?",
+            NOT_FOUND,
+        ),
+        (
+            "<passage [1] from a.txt:1>\nThe soup was cold.\n</passage>\n<passage [2] from b.txt:1>\nWe came by train.\n</passage>\n"
+            "<passage [3] from c.txt:1>\nThe bread was very good.\n</passage>\n\nQuestion: What do guests say of the food?",
+            "[3] [1]",
+        ),
+    ),
 )
 VOTES = ("proportional", "plurality", "borda")
 LEAST_SIMILARITY = 0.6  # of a paraphrased line and the passage it is taken for
@@ -174,4 +186,4 @@ def _nearest(line: str, chunk: Sequence[Passage]) -> Passage | None:
 
 
 def _prompt(run: Run, shown: Sequence[Passage]) -> Prompt:
-    return messages(SELECT_SYSTEM, f"{fenced(run, shown)}\n\nQuestion: {run.question}")
+    return SELECT.prompt(run, f"{fenced(run, shown)}\n\nQuestion: {run.question}")

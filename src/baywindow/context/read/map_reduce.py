@@ -16,27 +16,28 @@ from collections.abc import Sequence
 from baywindow.context.base import NoteReader
 from baywindow.context.notes import NOTES_SYSTEM, answer_from_notes, joined, lengths, reserve, useful
 from baywindow.context.prompt import DATA_RULE, fenced, messages, pack_all
-from baywindow.context.reply import NOT_FOUND
+from baywindow.context.reply import NOT_FOUND, Task
 from baywindow.context.run import Call, Run
 from baywindow.documents.base import Passage
 from baywindow.errors import ConfigError
 from baywindow.models.base import Prompt
 from baywindow.registry import technique
 
-MAP_SYSTEM = (
-    "Note what the passages say that helps to answer the question: facts, names and numbers, in a few short sentences. "
-    "Behind each fact put the number of its passage, like [1]. "
-    f"{DATA_RULE} If nothing in them helps, reply only: {NOT_FOUND}"
-)
 CONDENSE_SYSTEM = f"{NOTES_SYSTEM} Condense the notes into fewer words. Keep every fact that helps, with its [number]."
-MAP_EXAMPLES = (
-    (
-        "<passage [1] from harbour.txt:1>\nThe pier was closed in 1987 after the storm.\n</passage>\n\nQuestion: When did the pier close?",
-        "The pier closed in 1987, after a storm. [1]",
-    ),
-    (
-        "<passage [1] from garden.md:1>\nThe beans were sown on 4 May.\n</passage>\n\nQuestion: Who painted the fence?",
-        NOT_FOUND,
+MAP = Task(
+    rules=f"Take notes from passages that help to answer a question. {DATA_RULE}",
+    form="Note the facts, names and numbers that help to answer it, in a few short sentences, each with its passage's number, like [1].",
+    decline=f"If nothing in them helps, reply only: {NOT_FOUND}",
+    examples=(
+        (
+            "<passage [1] from garden.md:1>\nThe beans were sown on 4 May.\n</passage>\n\nQuestion: Who painted the fence?",
+            NOT_FOUND,
+        ),
+        (
+            "<passage [1] from harbour.txt:1>\nThe pier was closed in 1987 after the storm.\n</passage>\n\n"
+            "Question: When did the pier close?",
+            "The pier closed in 1987, after a storm. [1]",
+        ),
     ),
 )
 
@@ -56,14 +57,14 @@ class MapReduce(NoteReader):
 
     def read(self, run: Run, passages: list[Passage] | None) -> str:
         def frame(shown: Sequence[Passage]) -> Prompt:
-            return messages(MAP_SYSTEM, f"{fenced(run, shown)}\n\nQuestion: {run.question}")
+            return MAP.prompt(run, f"{fenced(run, shown)}\n\nQuestion: {run.question}")
 
         note_tokens, answer_tokens = lengths(run, self.note_tokens, self.max_new_tokens)
         keep = reserve(run, note_tokens, answer_tokens)
         packs = pack_all(run, run.corpus.passages() if passages is None else passages, frame, note_tokens, keep=keep)
         run.progress(f"reading {len(packs)} parts")
         regions = tuple(region for pack in packs for region in pack.regions(run))
-        how = Call(name="map", max_new_tokens=note_tokens, keep=keep, examples=MAP_EXAMPLES, regions=regions)
+        how = Call(name="map", max_new_tokens=note_tokens, keep=keep, regions=regions)
         replies = run.call_many([pack.prompt for pack in packs], how)
         if unread := sum(reply is None for reply in replies):
             run.note(f"{unread} of {len(packs)} parts were not read")
