@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 EXTRAS ?= local,dev
 
-.PHONY: install demo test fast docs bench-index bench-ask bench-window bench-reference clean
+.PHONY: install demo test fast docs bench-index bench-ask bench-window bench-reference bench-context clean
 
 # Always asked, because only the script can tell a good environment from a broken one; takes a moment when nothing changed.
 install:
@@ -28,6 +28,9 @@ bench-index: install
 
 bench-ask: install
 	$(BIN)/python benchmarks/ask.py
+
+bench-context: install
+	$(BIN)/python benchmarks/context.py --parts compress,corag
 
 bench-window: install
 	$(BIN)/python benchmarks/window.py
