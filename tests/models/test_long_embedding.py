@@ -145,7 +145,7 @@ def test_grouped_attention_equals_stock_where_nothing_is_far(inner) -> None:
     """A rotary network with room for all distances: near covers the whole text, so grouped attention is the stock one."""
     network = rotary()
     made = inner(network, 200)
-    long = LongEmbedder(made, "self_extend", 2)
+    long = LongEmbedder(made, "selfextend", 2)
     ids = made.tokenizer(LONG).input_ids
     assert len(ids) < 100
     stock = made.embed([LONG])[0]
@@ -162,7 +162,7 @@ def test_rotary_methods_change_what_is_far_on_a_copy_only(inner) -> None:
         stock = network(input_ids=ids).last_hidden_state.mean(dim=1)[0].numpy()
     stock /= np.linalg.norm(stock)
     before = network.rotary_emb.inv_freq.clone()
-    for method in ("ntk", "self_extend"):
+    for method in ("ntk", "selfextend"):
         vector = LongEmbedder(made, method, 4).embed([LONG])[0]
         assert 1e-6 < 1 - float(vector @ stock) < 1
     torch.testing.assert_close(network.rotary_emb.inv_freq, before)

@@ -32,7 +32,7 @@ from baywindow.registry import technique
 if TYPE_CHECKING:
     from baywindow.models.transformers.long_embedding import LongEmbedder
 
-METHODS = ("windows", "group", "recurrent", "interpolate", "ntk", "self_extend")
+METHODS = ("windows", "group", "recurrent", "interpolate", "ntk", "selfextend")
 MOST = 1000  # stretches that are embedded for one question
 
 
@@ -53,7 +53,7 @@ class Longembed(Retriever):
     """``retrieve`` ranks the corpus, or the passages it is given, joined to long stretches."""
 
     k: int = 5
-    method: Literal["windows", "group", "recurrent", "interpolate", "ntk", "self_extend"] = "windows"
+    method: Literal["windows", "group", "recurrent", "interpolate", "ntk", "selfextend"] = "windows"
     factor: int = 4
     embedder: str | None = None  # a sentence-transformers folder or id; None is the embedded one
 

@@ -2,7 +2,7 @@
 
 Absolute positions (BERT and its kin, window L): *group* gives several neighbours one position, p // ceil(n / L); *recurrent* counts
 again from 0, p mod L; *interpolate* enlarges the table, new rows between the old ones, so that position p stands at p / factor.
-Rotary positions: *ntk* lowers the frequencies, the slow ones most; *self_extend* keeps distances below `near` exact and groups the
+Rotary positions: *ntk* lowers the frequencies, the slow ones most; *selfextend* keeps distances below `near` exact and groups the
 rest, in both directions. Any model: *windows* embeds stretches of its own window and takes the mean.
 
 The wrapped embedder stays as it is: what has to be changed is changed on a copy of its network.
@@ -25,7 +25,7 @@ from baywindow.models.base import Embedder
 from baywindow.models.embedders import SentenceEmbedder, unit
 from baywindow.models.transformers import far_attention
 
-Method = Literal["windows", "group", "recurrent", "interpolate", "ntk", "self_extend"]
+Method = Literal["windows", "group", "recurrent", "interpolate", "ntk", "selfextend"]
 ABSOLUTE = frozenset({"group", "recurrent", "interpolate"})
 _BATCH = 4
 
@@ -103,11 +103,11 @@ class LongEmbedder(Embedder):
             owner = getattr(self._network, "embeddings", None)
             table = getattr(owner, "position_embeddings", None)
             if not isinstance(table, nn.Embedding):
-                raise CapabilityError(f"{self._inner.name} has no table of positions", hint="use ntk, self_extend or windows")
+                raise CapabilityError(f"{self._inner.name} has no table of positions", hint="use ntk, selfextend or windows")
             self._offset = 0 if table.padding_idx is None else table.padding_idx + 1
             if self._method == "interpolate":
                 owner.position_embeddings = enlarged(table, self._offset, self._factor)
-        elif self._method in ("ntk", "self_extend"):
+        elif self._method in ("ntk", "selfextend"):
             rotary = [m for m in self._network.modules() if isinstance(getattr(m, "inv_freq", None), Tensor)]
             if not rotary:
                 raise CapabilityError(f"{self._inner.name} has no rotary positions", hint="use group, interpolate or windows")
@@ -129,8 +129,7 @@ def enlarged(table: nn.Embedding, offset: int, factor: int) -> nn.Embedding:
     low = at.floor().long()
     high = (low + 1).clamp(max=len(rows) - 1)
     part = (at - low).to(old.dtype)[:, None]
-    made = nn.Embedding.from_pretrained(torch.cat([old[:offset], rows[low] * (1 - part) + rows[high] * part]))
-    return made
+    return nn.Embedding.from_pretrained(torch.cat([old[:offset], rows[low] * (1 - part) + rows[high] * part]))
 
 
 def slower(inv_freq: Tensor, factor: float) -> Tensor:
