@@ -1,6 +1,6 @@
 """Speed outside the model: prompt compression beside LLMLingua's own package, and CORAG's search.
 
-    python benchmarks/context.py --parts compress,corag --minutes 8
+    python benchmarks/context.py --parts compress,corag --minutes 10
 
 compress  Needles (a name and a seven-digit number, three with other names beside it) among paragraphs of Python's language reference, cut
           to a quarter. Each sample goes through every method before the next begins, in this process and in LLMLingua's own environment,
@@ -194,9 +194,9 @@ def main() -> None:
     parser.add_argument("--model", default=str(default or ""), help="a converted model's folder that transformers 4.40 knows (Qwen2)")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--samples", type=int, default=6)
-    parser.add_argument("--paragraphs", type=int, default=10)
-    parser.add_argument("--sentences", type=int, default=4)
-    parser.add_argument("--minutes", type=float, default=8.0, help="no new measurement is begun after this time")
+    parser.add_argument("--paragraphs", type=int, default=8)
+    parser.add_argument("--sentences", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=10.0, help="no new measurement is begun after this time")
     parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
     options = parser.parse_args()
     size = f"{options.paragraphs}x{options.sentences}"

@@ -104,7 +104,8 @@ def smoothed(scores: NDArray[np.float32], kernel: int) -> NDArray[np.float32]:
     sums = np.concatenate([[0.0], np.cumsum(scores, dtype=np.float64)])
     low = np.maximum(np.arange(len(scores)) - half, 0)
     high = np.minimum(np.arange(len(scores)) + half + 1, len(scores))
-    return ((sums[high] - sums[low]) / (high - low)).astype(np.float32)
+    found: NDArray[np.float32] = ((sums[high] - sums[low]) / (high - low)).astype(np.float32)
+    return found
 
 
 def best_within(scores: NDArray[np.float32], offsets: tuple[tuple[int, int], ...], spans: list[Span]) -> list[float]:

@@ -83,7 +83,7 @@ class ClusteredRag(Retriever):
         centres = np.stack([vectors[group].mean(axis=0) for group in groups])
         summaries = self._summaries(run, given, groups)
         near = centres @ run.corpus.embed_query(query)
-        found = []
+        found: list[Passage] = []
         for i in best_first(near.astype(np.float32), len(groups)):
             if (text := summaries[i]) is not None:
                 found.append(replace(written(given[groups[i][0]], text), score=float(near[i])))
@@ -107,7 +107,7 @@ class ClusteredRag(Retriever):
         replies = run.call_many([pack.prompt for pack in packs], how) if packs else []
         made = {keys[n]: _counted(run, reply, members[n]) for n, reply in zip(missing, replies, strict=True) if reply}
         if made:
-            write_json(store, known | made)
+            write_json(store, {**known, **made})
         known |= made
         if unmade := sum(key not in known for key in keys):
             run.note(f"{unmade} of {len(groups)} clusters were not summarised: the budget did not allow it")

@@ -30,7 +30,7 @@ from baywindow.errors import ConfigError
 from baywindow.registry import technique
 
 if TYPE_CHECKING:
-    from baywindow.models.transformers.long_embedding import LongEmbedder
+    from baywindow.models.transformers.long_embedding import LongEmbedder, Method
 
 METHODS = ("windows", "group", "recurrent", "interpolate", "ntk", "selfextend")
 MOST = 1000  # stretches that are embedded for one question
@@ -100,7 +100,7 @@ def stretches(corpus: Corpus, passages: Iterable[Passage], most_tokens: int, emb
 
 
 @functools.lru_cache(maxsize=2)  # its weights take seconds to read
-def _extended(name: str | None, method: str, factor: int) -> LongEmbedder:
+def _extended(name: str | None, method: Method, factor: int) -> LongEmbedder:
     from baywindow.models.embedders import long_embedder
 
     return long_embedder(name, method, factor)

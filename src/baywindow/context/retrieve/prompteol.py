@@ -82,7 +82,7 @@ class Prompteol(Retriever):
         if self.centre:
             states = states - states.mean(axis=0)
         norms = np.linalg.norm(states, axis=1, keepdims=True)
-        unit: NDArray[np.float32] = states / np.where(norms == 0, 1, norms)
+        unit: NDArray[np.float32] = (states / np.where(norms == 0, 1, norms)).astype(np.float32)
         return unit
 
     def asked(self, run: Run, text: str) -> str:

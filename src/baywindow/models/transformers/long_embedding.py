@@ -100,7 +100,7 @@ class LongEmbedder(Embedder):
         self._offset = 0
         self._far: far_attention.Far | None = None
         if self._method in ABSOLUTE:
-            owner = getattr(self._network, "embeddings", None)
+            owner: Any = getattr(self._network, "embeddings", None)
             table = getattr(owner, "position_embeddings", None)
             if not isinstance(table, nn.Embedding):
                 raise CapabilityError(f"{self._inner.name} has no table of positions", hint="use ntk, selfextend or windows")
@@ -113,12 +113,12 @@ class LongEmbedder(Embedder):
                 raise CapabilityError(f"{self._inner.name} has no rotary positions", hint="use group, interpolate or windows")
             if self._method == "ntk":
                 for module in rotary:
-                    module.inv_freq = slower(module.inv_freq, self._factor)  # type: ignore[arg-type]
+                    module.inv_freq = slower(module.inv_freq, self._factor)
             else:
                 near = self.window // 2
                 # The farthest distance, near + (n - near) / group, stays within the window.
                 group = math.ceil((self.max_tokens - near) / max(1, self.window - near))
-                self._far = far_attention.Far(rotary[0].inv_freq.clone(), near, group)  # type: ignore[operator]
+                self._far = far_attention.Far(rotary[0].inv_freq.clone(), near, group)
 
 
 def enlarged(table: nn.Embedding, offset: int, factor: int) -> nn.Embedding:
@@ -129,7 +129,10 @@ def enlarged(table: nn.Embedding, offset: int, factor: int) -> nn.Embedding:
     low = at.floor().long()
     high = (low + 1).clamp(max=len(rows) - 1)
     part = (at - low).to(old.dtype)[:, None]
-    return nn.Embedding.from_pretrained(torch.cat([old[:offset], rows[low] * (1 - part) + rows[high] * part]))
+    made: nn.Embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+        torch.cat([old[:offset], rows[low] * (1 - part) + rows[high] * part])
+    )
+    return made
 
 
 def slower(inv_freq: Tensor, factor: float) -> Tensor:
