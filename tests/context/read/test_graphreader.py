@@ -12,7 +12,7 @@ from baywindow.context.capped import Capped
 from baywindow.context.notes import ANSWER_NOTES_FORM
 from baywindow.context.prompt import Packed
 from baywindow.context.read.graphreader import PLAN_SYSTEM, REASON_SYSTEM, SELECT_SYSTEM, GraphReader
-from baywindow.context.read.graphreader.explore import CHUNK_SYSTEM, NEIGHBOUR_SYSTEM, NODE_SYSTEM
+from baywindow.context.read.graphreader.explore import AT_NEIGHBOURS, AT_NODE, CHUNK_SYSTEM, NEIGHBOUR_SYSTEM, NODE_SYSTEM
 from baywindow.context.read.graphreader.graph import EXTRACT_SYSTEM, built, extract_prompt, key_of
 from baywindow.context.read.rag import Rag
 from baywindow.context.reply import NOT_FOUND
@@ -99,10 +99,13 @@ def test_one_path_from_facts_to_a_chunk_to_neighbours_to_the_answer(story, scrip
     ]
     head = "Plan: Find the sister, then her town.\n\nNotebook: "
     node, chunk, after, neighbours, _, choose, mill, _ = (p[-1].content for p in model.prompts[6:14])
-    assert node == f"{head}(empty)\n\nFacts on Ada:\n(chunk 1) Ada has a sister called Bo. [1]\n\nQuestion: {QUESTION}"
+    assert node == f"{head}(empty)\n\nFacts on Ada:\n(chunk 1) Ada has a sister called Bo. [1]\n\nQuestion: {QUESTION}\n\n{AT_NODE.wording}"
     assert chunk.startswith(f"{head}Bo is the sister. [1]\n\n<passage [1] from story:1>\nchunk 0 ")
     assert "<passage [2] from story:2>\nchunk 1 " in after
-    assert neighbours == f"{head}Bo is Ada's sister [1] and works in the mill. [2]\n\nNeighbours:\nBo\n\nQuestion: {QUESTION}"
+    assert (
+        neighbours
+        == f"{head}Bo is Ada's sister [1] and works in the mill. [2]\n\nNeighbours:\nBo\n\nQuestion: {QUESTION}\n\n{AT_NEIGHBOURS.wording}"
+    )
     assert "Neighbours:\nthe mill\n\n" in choose  # Ada was visited; "the mill" and "Mill" are one element, as first written
     assert "Facts on the mill:\n(chunk 2) Bo works in the mill. [2]\n(chunk 3) The mill stands in Oslo. [3]\n\n" in mill
     assert model.prompts[-1][-1].content == (

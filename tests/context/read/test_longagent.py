@@ -11,7 +11,7 @@ import pytest
 
 from baywindow.budget import Budget, Meter
 from baywindow.context.notes import ANSWER_NOTES_FORM, ANSWER_NOTES_SYSTEM
-from baywindow.context.read.longagent import DECIDE_SYSTEM, LEADER_SYSTEM, MEMBER_SYSTEM, LongAgent
+from baywindow.context.read.longagent import DECIDE_SYSTEM, DECISION, LEADER_SYSTEM, MEMBER_SYSTEM, LongAgent
 from baywindow.context.reply import NOT_FOUND
 from baywindow.context.run import Run
 from baywindow.errors import ConfigError
@@ -57,7 +57,7 @@ def test_leader_members_decision_and_answer_follow_each_other(corpus, scripted):
     members = model.prompts[1:5]
     assert [seen(p) for p in members] == [set(range(i, i + 10)) for i in (0, 10, 20, 30)]
     assert all("\n\nInstruction: Look for w7.\n\nQuestion: where is w7" in p[-1].content for p in members)
-    assert model.prompts[5][-1].content == "Replies:\nw7 is in line 7 [8]\n\nQuestion: where is w7"
+    assert model.prompts[5][-1].content == f"Replies:\nw7 is in line 7 [8]\n\nQuestion: where is w7\n\n{DECISION.wording}"
     assert model.prompts[6][-1].content == f"Notes:\nw7 is in line 7 [8]\n\nQuestion: where is w7\n{ANSWER_NOTES_FORM}"
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from baywindow.budget import Budget, Meter
-from baywindow.context.read.longrag import ANSWER_SYSTEM, EXTRACT_SYSTEM, KEEP, KEEP_SYSTEM, THINK_SYSTEM, LongRag
+from baywindow.context.read.longrag import ANSWER_SYSTEM, EXTRACT_SYSTEM, KEEP, KEEP_SYSTEM, KEEP_TASK, THINK_SYSTEM, LongRag
 from baywindow.context.read.rag import Rag
 from baywindow.context.reply import NOT_FOUND
 from baywindow.context.run import Run
@@ -55,7 +55,7 @@ def test_the_calls_and_what_each_sees(book, found, scripted):
     assert shown(extract) == [20, 21, 5, 6, 7, 27, 28]
     assert extract[-1].content.count("<passage [") == 3
     assert [shown(p) for p in keeps] == [[20], [5], [6], [27]]
-    assert all(p[-1].content.endswith("Question: which word\n\nTrain of thought: w5 leads to w27.") for p in keeps)
+    assert all(p[-1].content.endswith(f"Question: which word\n\nTrain of thought: w5 leads to w27.\n\n{KEEP_TASK}") for p in keeps)
     assert shown(answer) == [5, 27]
     assert answer[-1].content.endswith("</passage>\n\nNotes:\nAround it w4 and w28. [3]\n\nQuestion: which word")
     assert [s.json_schema for s in model.samplings] == [None, None, *[KEEP.schema] * 4, None]

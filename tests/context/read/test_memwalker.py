@@ -11,7 +11,7 @@ from baywindow.budget import Budget, Meter
 from baywindow.context.notes import ANSWER_NOTES_SYSTEM
 from baywindow.context.read.memwalker import ANSWER_SYSTEM, MemWalker
 from baywindow.context.read.memwalker.tree import GROUP_SYSTEM, SUMMARY_SYSTEM
-from baywindow.context.read.memwalker.walk import CHOOSE_SYSTEM, LEAF_SYSTEM
+from baywindow.context.read.memwalker.walk import CHOICE, CHOOSE_SYSTEM, LEAF_SYSTEM, VERDICT
 from baywindow.context.read.stuff import Stuff
 from baywindow.context.reply import NOT_FOUND
 from baywindow.context.run import Run
@@ -78,14 +78,14 @@ def test_the_tree_the_walk_back_and_the_answer(book, scripted):
     assert [re.findall(r"s(\d)", p[-1].content) for p in model.prompts[9:12]] == [["1", "2", "3"], ["4", "5", "6"], ["7", "8", "9"]]
     root, inner, leaf, again, second, answer = (p[-1].content for p in model.prompts[12:])
     assert root == (
-        "Part 1: tells of s1 and s2 and s3\nPart 2: tells of s4 and s5 and s6\nPart 3: tells of s7 and s8 and s9\n\nQuestion: Q?"
+        f"Part 1: tells of s1 and s2 and s3\nPart 2: tells of s4 and s5 and s6\nPart 3: tells of s7 and s8 and s9\n\nQuestion: Q?\n\n{CHOICE.wording}"
     )
-    assert inner == "Part 1: tells of s4\nPart 2: tells of s5\nPart 3: tells of s6\n\nQuestion: Q?"
+    assert inner == f"Part 1: tells of s4\nPart 2: tells of s5\nPart 3: tells of s6\n\nQuestion: Q?\n\n{CHOICE.wording}"
     memory = "Memory of what was seen before:\n1.2: tells of s4 and s5 and s6\n"
     assert "segment 5" in leaf
-    assert leaf.endswith(f"</passage>\n\n{memory}\nQuestion: Q?")
+    assert leaf.endswith(f"</passage>\n\n{memory}\nQuestion: Q?\n\n{VERDICT.wording}")
     # Segment 5 is closed and not offered again; what was said of it is remembered.
-    assert again == f"Part 1: tells of s4\nPart 2: tells of s6\n\n{memory}1.2.2: nothing of use in s5\n\nQuestion: Q?"
+    assert again == f"Part 1: tells of s4\nPart 2: tells of s6\n\n{memory}1.2.2: nothing of use in s5\n\nQuestion: Q?\n\n{CHOICE.wording}"
     assert "segment 6" in second
     assert "segment 6" in answer
     assert answer.endswith(f"{memory}1.2.2: nothing of use in s5\n\nQuestion: Q?")

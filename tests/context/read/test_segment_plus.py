@@ -9,7 +9,7 @@ import pytest
 
 from baywindow.budget import Budget, Meter
 from baywindow.context.notes import ANSWER_NOTES_FORM, ANSWER_NOTES_SYSTEM
-from baywindow.context.read.segment_plus import FILTER_SYSTEM, GATHER_SYSTEM, MERGE_SYSTEM, NOTE, VERDICT, SegmentPlus
+from baywindow.context.read.segment_plus import FILTER_SYSTEM, FILTER_TASK, GATHER_SYSTEM, MERGE_SYSTEM, NOTE, VERDICT, SegmentPlus
 from baywindow.context.reply import NOT_FOUND
 from baywindow.context.run import Run
 from baywindow.errors import ConfigError
@@ -50,7 +50,9 @@ def test_segments_are_noted_filtered_and_answered_from_in_order(corpus, scripted
         assert sum(f"the word w{i} " in text for text in gathered) == 1
     # The filter sees each note alone, and the question, but no text of the segment.
     filters = [p[-1].content for p in model.prompts if kind(p) == "filter"]
-    assert filters == [f"Question: which words\n\nNote:\nEvidence: w{i} is here [{i + 1}]\nReasoning: so it is there" for i in (5, 20, 35)]
+    assert filters == [
+        f"Question: which words\n\nNote:\nEvidence: w{i} is here [{i + 1}]\nReasoning: so it is there\n\n{FILTER_TASK}" for i in (5, 20, 35)
+    ]
     assert model.prompts[-1][-1].content == (
         "Notes:\nEvidence: w5 is here [6]\nReasoning: so it is there\n"
         f"Evidence: w35 is here [36]\nReasoning: so it is there\n\nQuestion: which words\n{ANSWER_NOTES_FORM}"

@@ -33,7 +33,7 @@ from baywindow.registry import technique
 FACTS = Form((Field(name="facts", about="a sentence copied from the passages, with its [number]", kind="texts"),), rest="facts")
 RETRIEVE_SYSTEM = (
     "Find the sentences of the passages that are needed to answer the question, also those that only lead to the answer. Copy them word "
-    f"for word, each with its passage's number behind it, like [1]. {DATA_RULE} If there are none, reply only: {NOT_FOUND}\n{FACTS.wording}"
+    f"for word, each with its passage's number behind it, like [1]. {DATA_RULE} If there are none, reply only: {NOT_FOUND}"
 )
 REASON_SYSTEM = (
     "The notes are sentences found in a long text. Reason from them alone, step by step if need be, and answer the question in one or "
@@ -103,7 +103,7 @@ class Alr2(NoteReader):
 
 
 def retrieve_prompt(run: Run, shown: Sequence[Passage]) -> Prompt:
-    return messages(RETRIEVE_SYSTEM, f"{fenced(run, shown)}\n\nQuestion: {run.question}")
+    return messages(RETRIEVE_SYSTEM, f"{fenced(run, shown)}\n\nQuestion: {run.question}\n\n{FACTS.wording}")
 
 
 def training_pairs(run: Run, shown: Sequence[Passage], facts: Sequence[str], answer: str) -> tuple[tuple[Prompt, str], tuple[Prompt, str]]:

@@ -40,7 +40,7 @@ AGAIN_SYSTEM = (
     f"the number of its passage, like [1]. {DATA_RULE} {NOTES_SYSTEM} If there is nothing new, reply only: {NOT_FOUND}"
 )
 SCORE = Form((Field(name="score", about="0 to 100", kind="number"),), rest="score")
-SCORE_SYSTEM = f"Score from 0 to 100 how much the note helps to answer the question. {NOTES_SYSTEM} Reply only with the number."
+SCORE_SYSTEM = f"Score from 0 to 100 how much the note helps to answer the question. {NOTES_SYSTEM}"
 REASON_SYSTEM = ANSWER_NOTES_SYSTEM
 LAST_SYSTEM = (
     "Answer the question from the notes, in one or two short sentences; where they do not hold the whole answer, give the most likely "
@@ -52,6 +52,8 @@ EXTRACT_EXAMPLES = (
         "The pier closed in 1987, after a storm. [1]",
     ),
 )
+EXTRACT_TASK = "Extract what helps to answer it."
+SCORE_TASK = "Reply only with the number, from 0 to 100."
 SCORE_TOKENS = 16
 SHARED_PART = 4  # findings take at most one part in four of an agent's window
 
@@ -125,7 +127,9 @@ class ExtAgents(NoteReader):
 
         def frame(shown: Sequence[Passage]) -> Prompt:
             before = "" if not known else "Findings so far:\n" + "\n".join(defused(text) for text in shared) + "\n\n"
-            return messages(AGAIN_SYSTEM if known else EXTRACT_SYSTEM, f"{before}{fenced(run, shown)}\n\nQuestion: {run.question}")
+            return messages(
+                AGAIN_SYSTEM if known else EXTRACT_SYSTEM, f"{before}{fenced(run, shown)}\n\nQuestion: {run.question}\n\n{EXTRACT_TASK}"
+            )
 
         packs = parts(run, passages, frame, how.max_new_tokens, text_tokens=self.part_tokens, keep=how.keep)
         run.progress(f"{how.name}: {len(packs)} agents read")
@@ -180,7 +184,7 @@ def _new(run: Run, packs: Sequence[Packed], replies: Sequence[str | None], known
 
 def _ranked(capped: Capped, texts: list[str], keep: Usage) -> list[str]:
     """Best first by a scoring call each; a finding without a score counts 0. Equals keep their order."""
-    prompts = [messages(SCORE_SYSTEM, f"Question: {capped.run.question}\n\nNote:\n{defused(text)}") for text in texts]
+    prompts = [messages(SCORE_SYSTEM, f"Question: {capped.run.question}\n\nNote:\n{defused(text)}\n\n{SCORE_TASK}") for text in texts]
     replies = ask_many(capped, prompts, SCORE, Call(name="score", max_new_tokens=SCORE_TOKENS, keep=keep))
     scores = [(reply.number("score") or 0.0) if reply is not None else 0.0 for reply in replies]
     return [texts[i] for i in sorted(range(len(texts)), key=lambda i: -scores[i])]

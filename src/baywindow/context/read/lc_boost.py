@@ -44,12 +44,12 @@ UTILISE = Form(
 ACCESS_SYSTEM = (
     "You answer a question from a long text of which you read one part at a time. Choose how to find the next part: search, with words "
     "that the part you need would hold, or next, to read on in order (for summaries and counts). "
-    f"{NOTES_SYSTEM}\n{ACCESS.wording}"
+    f"{NOTES_SYSTEM}"
 )
 UTILISE_SYSTEM = (
     "You answer a question from a long text of which you read one part at a time. Write as note what this part adds to your notes, then "
     "choose: append, to add the note; merge, if your note rewrites all notes so far together with what is new; answer, if notes and note "
-    f"together are enough to answer. {DATA_RULE} {NOTES_SYSTEM} If nothing in this part helps, reply only: {NOT_FOUND}\n{UTILISE.wording}"
+    f"together are enough to answer. {DATA_RULE} {NOTES_SYSTEM} If nothing in this part helps, reply only: {NOT_FOUND}"
 )
 MERGE_SYSTEM = (
     "Write the notes again in fewer words. Keep every fact that helps to answer the question, with the numbers of the passages, like [1]. "
@@ -157,7 +157,9 @@ def _next(capped: Capped, packs: Sequence[Packed], state: _State, how: Call) -> 
     run = capped.run
     at = state.unread[0]
     if len(state.unread) > 1:
-        prompt = messages(ACCESS_SYSTEM, f"Notes: {state.text}\n\nParts not read yet: {len(state.unread)}\n\nQuestion: {run.question}")
+        prompt = messages(
+            ACCESS_SYSTEM, f"Notes: {state.text}\n\nParts not read yet: {len(state.unread)}\n\nQuestion: {run.question}\n\n{ACCESS.wording}"
+        )
         reply = ask(capped, prompt, ACCESS, replace(how, name="access", max_new_tokens=ACCESS_TOKENS))
         if reply is not None and reply.text("access") != "next":
             at = _searched(run, packs, state.unread, reply.text("query") or run.question)
@@ -192,4 +194,4 @@ def _shorten(capped: Capped, state: _State, how: Call) -> None:
 
 
 def _utilise_prompt(run: Run, shown: Sequence[Passage], notes: str) -> Prompt:
-    return messages(UTILISE_SYSTEM, f"Notes: {notes}\n\n{fenced(run, shown)}\n\nQuestion: {run.question}")
+    return messages(UTILISE_SYSTEM, f"Notes: {notes}\n\n{fenced(run, shown)}\n\nQuestion: {run.question}\n\n{UTILISE.wording}")

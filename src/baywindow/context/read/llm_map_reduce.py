@@ -111,7 +111,7 @@ class LlmMapReduce(NoteReader):
         capped = Capped(run, self.max_calls)
 
         def frame(shown: Sequence[Passage]) -> Prompt:
-            return messages(self._system(MAP_SYSTEM, NOTE.wording), f"{fenced(run, shown)}\n\nQuestion: {run.question}")
+            return messages(self._system(MAP_SYSTEM), f"{fenced(run, shown)}\n\nQuestion: {run.question}\n\n{NOTE.wording}")
 
         text_tokens = self.part_tokens or run.model.context_length
         packs = parts(run, passages, frame, note_tokens, text_tokens=text_tokens, keep=keep)
@@ -124,15 +124,15 @@ class LlmMapReduce(NoteReader):
             return answer_from_best(run, passages, "reduce", answer_tokens)
         return answer_from_notes(run, [note.shown for note in notes], "reduce", answer_tokens, self._system(REDUCE_SYSTEM))
 
-    def _system(self, task: str, form: str = "") -> str:
-        return "\n".join([task, *([CALIBRATION] if self.calibrated else []), *([form] if form else [])])
+    def _system(self, task: str) -> str:
+        return f"{task}\n{CALIBRATION}" if self.calibrated else task
 
     def _merged(self, capped: Capped, notes: list[_Note], how: Call, answer_tokens: int) -> list[_Note]:
         run = capped.run
 
         def prompt(group: Sequence[_Note]) -> Prompt:
             text = "\n\n".join(defused(note.shown) for note in group)
-            return messages(self._system(MERGE_SYSTEM, NOTE.wording), f"Notes:\n{text}\n\nQuestion: {run.question}")
+            return messages(self._system(MERGE_SYSTEM), f"Notes:\n{text}\n\nQuestion: {run.question}\n\n{NOTE.wording}")
 
         def merge(groups: list[list[_Note]]) -> list[_Note | None]:
             replies = ask_many(capped, [prompt(group) for group in groups], NOTE, how)

@@ -37,7 +37,7 @@ from baywindow.registry import technique
 
 LEADER_SYSTEM = (
     "You lead readers who each have one part of a long text that you cannot see. Write one instruction to all of them: what to look for "
-    f"in their part so that the question can be answered. {DATA_RULE} Reply only with the instruction."
+    f"in their part so that the question can be answered. {DATA_RULE}"
 )
 MEMBER_SYSTEM = (
     "You have one part of a long text. Follow the instruction with what your part says, in as few words as you can. Behind each fact put "
@@ -53,7 +53,7 @@ DECISION = Form(
 DECIDE_SYSTEM = (
     "You lead readers who each have one part of a long text. Their replies are below; the truth may be in a single one. Decide: answer, if "
     "the replies are enough to answer the question; instruct, with a new instruction to all readers, if they are not or contradict each "
-    f"other. {NOTES_SYSTEM}\n{DECISION.wording}"
+    f"other. {NOTES_SYSTEM}"
 )
 MEMBER_EXAMPLES = (
     (
@@ -62,6 +62,7 @@ MEMBER_EXAMPLES = (
         "In 1987. [1]",
     ),
 )
+MEMBER_TASK = "Reply with what your part says about it."
 DECISION_TOKENS = 96
 
 
@@ -172,7 +173,7 @@ class LongAgent(NoteReader):
 def _member_prompt(run: Run, shown: Sequence[Passage], instruction: str, last: Sequence[str]) -> Prompt:
     before = "Replies of the last round:\n" + "\n".join(defused(reply) for reply in last) + "\n\n" if last else ""
     task = f"Instruction: {defused(instruction)}\n\n" if instruction else ""
-    return messages(MEMBER_SYSTEM, f"{fenced(run, shown)}\n\n{before}{task}Question: {run.question}")
+    return messages(MEMBER_SYSTEM, f"{fenced(run, shown)}\n\n{before}{task}Question: {run.question}\n\n{MEMBER_TASK}")
 
 
 def _pack(run: Run, shown: Sequence[Passage], instruction: str, last: Sequence[str], how: Call) -> Packed:
@@ -184,7 +185,7 @@ def _pack(run: Run, shown: Sequence[Passage], instruction: str, last: Sequence[s
 
 def _instruction(capped: Capped, how: Call) -> str:
     """The leader's first instruction; the question stands for itself if there is none."""
-    prompt = messages(LEADER_SYSTEM, f"Question: {capped.run.question}")
+    prompt = messages(LEADER_SYSTEM, f"Question: {capped.run.question}\n\nReply only with the instruction.")
     keep = Usage(calls=how.keep.calls + 1, prompt_tokens=how.keep.prompt_tokens, generated_tokens=how.keep.generated_tokens)
     said = capped.call(prompt, replace(how, name="leader instructs", keep=keep)) or ""
     return "" if declined(said) else said
@@ -196,7 +197,7 @@ def _next_instruction(capped: Capped, replies: Sequence[str], how: Call) -> str:
 
     def prompt(some: Sequence[str]) -> Prompt:
         text = "\n".join(defused(reply) for reply in some) or "(none of the readers found anything)"
-        return messages(DECIDE_SYSTEM, f"Replies:\n{text}\n\nQuestion: {run.question}")
+        return messages(DECIDE_SYSTEM, f"Replies:\n{text}\n\nQuestion: {run.question}\n\n{DECISION.wording}")
 
     shown = fitting(run, replies, lambda some: prompt_fits(run, prompt(some), DECISION_TOKENS, how.keep), "replies to the leader")
     decision = ask(capped, prompt(shown), DECISION, replace(how, name="leader decides", max_new_tokens=DECISION_TOKENS))

@@ -38,15 +38,15 @@ NOTE = Form(
 VERDICT = Form((Field(name="verdict", about="keep or remove", choices=("keep", "remove")),), rest="verdict")
 GATHER_SYSTEM = (
     "You see one segment of a long text. Copy the sentences that help to answer the question, with the passage's number behind each, "
-    f"like [1], and say what they imply. {DATA_RULE} If nothing in this segment helps, reply only: {NOT_FOUND}\n{NOTE.wording}"
+    f"like [1], and say what they imply. {DATA_RULE} If nothing in this segment helps, reply only: {NOT_FOUND}"
 )
 FILTER_SYSTEM = (
     "Decide whether the note helps to answer the question. Keep a note that holds part of the answer or leads to it; remove one that "
-    f"is off the subject or says nothing. {NOTES_SYSTEM} Reply with one word: keep or remove."
+    f"is off the subject or says nothing. {NOTES_SYSTEM}"
 )
 MERGE_SYSTEM = (
     "Merge the notes into one: keep the sentences that help to answer the question, with their [numbers], and what they imply together. "
-    f"{NOTES_SYSTEM}\n{NOTE.wording}"
+    f"{NOTES_SYSTEM}"
 )
 GATHER_EXAMPLES = (
     (
@@ -55,6 +55,7 @@ GATHER_EXAMPLES = (
         '{"evidence": "The pier was closed in 1987 after the storm. [1]", "reasoning": "It states the year: 1987."}',
     ),
 )
+FILTER_TASK = "Reply with one word: keep or remove."
 VERDICT_TOKENS = 16
 
 
@@ -98,7 +99,7 @@ class SegmentPlus(NoteReader):
         capped = Capped(run, self.max_calls)
 
         def frame(shown: Sequence[Passage]) -> Prompt:
-            return messages(GATHER_SYSTEM, f"{fenced(run, shown)}\n\nQuestion: {run.question}")
+            return messages(GATHER_SYSTEM, f"{fenced(run, shown)}\n\nQuestion: {run.question}\n\n{NOTE.wording}")
 
         packs = parts(run, passages, frame, note_tokens, text_tokens=self.segment_tokens, keep=keep)
         run.progress(f"reading {len(packs)} segments")
@@ -125,7 +126,9 @@ def _notes(run: Run, packs: Sequence[Packed], replies: Sequence[Reply | None]) -
 
 def _kept(capped: Capped, notes: list[_Note], how: Call) -> list[_Note]:
     """The notes that a second look keeps; all of them if it would remove every one."""
-    prompts = [messages(FILTER_SYSTEM, f"Question: {capped.run.question}\n\nNote:\n{defused(note.shown)}") for note in notes]
+    prompts = [
+        messages(FILTER_SYSTEM, f"Question: {capped.run.question}\n\nNote:\n{defused(note.shown)}\n\n{FILTER_TASK}") for note in notes
+    ]
     verdicts = ask_many(capped, prompts, VERDICT, how)
     kept = [note for note, verdict in zip(notes, verdicts, strict=True) if verdict is None or verdict.text("verdict") != "remove"]
     if notes and not kept:
@@ -138,7 +141,7 @@ def _merged(capped: Capped, notes: list[_Note], how: Call, answer_tokens: int) -
 
     def prompt(group: Sequence[_Note]) -> Prompt:
         text = "\n\n".join(defused(note.shown) for note in group)
-        return messages(MERGE_SYSTEM, f"Notes:\n{text}\n\nQuestion: {run.question}")
+        return messages(MERGE_SYSTEM, f"Notes:\n{text}\n\nQuestion: {run.question}\n\n{NOTE.wording}")
 
     def merge(groups: list[list[_Note]]) -> list[_Note | None]:
         replies = ask_many(capped, [prompt(group) for group in groups], NOTE, how)

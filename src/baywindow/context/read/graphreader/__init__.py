@@ -41,7 +41,7 @@ PLAN_SYSTEM = (
 )
 SELECT_SYSTEM = (
     "Below are key elements of a long text. Score from 0 to 100 how likely each leads to the answer, and name those worth following, best "
-    f"first, at least ten if there are so many. {NOTES_SYSTEM}\n{SELECT.wording}"
+    f"first, at least ten if there are so many. {NOTES_SYSTEM}"
 )
 REASON_SYSTEM = (
     "The notes are notebooks of readers who explored a long text independently. Where they contradict each other, follow the majority. "
@@ -118,7 +118,9 @@ class GraphReader(NoteReader):
 
         def prompt(some: Sequence[str]) -> Prompt:
             names = "\n".join(defused(graph.names[key]) for key in some)
-            return messages(SELECT_SYSTEM, f"Key elements:\n{names}\n\nPlan: {defused(plan)}\n\nQuestion: {run.question}")
+            return messages(
+                SELECT_SYSTEM, f"Key elements:\n{names}\n\nPlan: {defused(plan)}\n\nQuestion: {run.question}\n\n{SELECT.wording}"
+            )
 
         shown = fitting(run, nearest, lambda some: prompt_fits(run, prompt(some), how.max_new_tokens, how.keep), "key elements")
         select = replace(how, name="select", max_new_tokens=min(SELECT_TOKENS, 2 * how.max_new_tokens))

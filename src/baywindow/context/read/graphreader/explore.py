@@ -42,16 +42,16 @@ _TASK = "You explore a graph of facts from a long text to answer the question, f
 NODE_SYSTEM = (
     f"{_TASK} Below are the facts on one element, each with the number of its chunk. Write the notebook again. Then choose: read_chunk, "
     "with the numbers of the chunks whose text is worth reading, or read_neighbor, if these facts lead nowhere. "
-    f"{NOTES_SYSTEM}\n{AT_NODE.wording}"
+    f"{NOTES_SYSTEM}"
 )
 CHUNK_SYSTEM = (
     f"{_TASK} Below is the text of one chunk. Write the notebook again. Then choose: search_more, to go on elsewhere; read_previous_chunk "
     "or read_subsequent_chunk, if the text next to this one is needed; termination, if the notebook is enough to answer. "
-    f"{DATA_RULE} {NOTES_SYSTEM}\n{AT_CHUNK.wording}"
+    f"{DATA_RULE} {NOTES_SYSTEM}"
 )
 NEIGHBOUR_SYSTEM = (
     f"{_TASK} Choose the neighbouring element that most likely leads on, or termination, if the notebook is enough to answer or no element "
-    f"helps. {NOTES_SYSTEM}\n{AT_NEIGHBOURS.wording}"
+    f"helps. {NOTES_SYSTEM}"
 )
 EMPTY = "(empty)"
 
@@ -106,11 +106,11 @@ class Explorer:
     def _node_prompt(self, path: Path) -> Prompt:
         lines = [f"(chunk {fact.chunk + 1}) {fact.text}" for fact in self.graph.facts(path.node)]
         name = self.graph.names[path.node]
-        return self._listing(NODE_SYSTEM, path, f"Facts on {defused(name)}:", lines, "facts on an element")
+        return self._listing(NODE_SYSTEM, AT_NODE, path, [f"Facts on {defused(name)}:", *lines], "facts on an element")
 
     def _neighbour_prompt(self, path: Path) -> Prompt:
         names = [self.graph.names[key] for key in self._open_neighbours(path)]
-        return self._listing(NEIGHBOUR_SYSTEM, path, "Neighbours:", names, "neighbours of an element")
+        return self._listing(NEIGHBOUR_SYSTEM, AT_NEIGHBOURS, path, ["Neighbours:", *names], "neighbours of an element")
 
     def _chunk_prompt(self, path: Path) -> Prompt:
         shown = self.graph.chunks[path.queue[0]].shown
@@ -121,14 +121,15 @@ class Explorer:
 
         return pack_one(run, shown, frame, self.how.max_new_tokens, keep=self.how.keep).prompt
 
-    def _listing(self, system: str, path: Path, title: str, lines: Sequence[str], what: str) -> Prompt:
-        run = self.capped.run
+    def _listing(self, system: str, form: Form, path: Path, lines: Sequence[str], what: str) -> Prompt:
+        """A prompt with as many of the lines below the first one (their title) as fit."""
+        run, title = self.capped.run, lines[0]
 
         def prompt(some: Sequence[str]) -> Prompt:
-            return _prompt(run, system, self.plan, path.notebook, "\n".join([title, *map(defused, some)]))
+            return _prompt(run, (system, form), self.plan, path.notebook, "\n".join([title, *map(defused, some)]))
 
-        shown = those_that_fit(lines, lambda some: prompt_fits(run, prompt(some), self.how.max_new_tokens, self.how.keep))
-        if len(shown) < len(lines):
+        shown = those_that_fit(lines[1:], lambda some: prompt_fits(run, prompt(some), self.how.max_new_tokens, self.how.keep))
+        if len(shown) < len(lines) - 1:
             run.note(f"not all {what} fitted their prompt; the last ones were left out")
         return prompt(shown)
 
@@ -171,9 +172,10 @@ class Explorer:
 
 
 def chunk_prompt(run: Run, shown: Sequence[Passage], plan: str, notebook: str) -> Prompt:
-    return _prompt(run, CHUNK_SYSTEM, plan, notebook, fenced(run, shown))
+    return _prompt(run, (CHUNK_SYSTEM, AT_CHUNK), plan, notebook, fenced(run, shown))
 
 
-def _prompt(run: Run, system: str, plan: str, notebook: str, seen: str) -> Prompt:
+def _prompt(run: Run, task: tuple[str, Form], plan: str, notebook: str, seen: str) -> Prompt:
+    system, form = task
     before = f"Plan: {defused(plan)}\n\n" if plan else ""
-    return messages(system, f"{before}Notebook: {defused(notebook) or EMPTY}\n\n{seen}\n\nQuestion: {run.question}")
+    return messages(system, f"{before}Notebook: {defused(notebook) or EMPTY}\n\n{seen}\n\nQuestion: {run.question}\n\n{form.wording}")

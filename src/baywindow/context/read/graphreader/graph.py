@@ -20,7 +20,7 @@ FACTS = Form((Field(name="facts", about="fact [number] | element; element", kind
 EXTRACT_SYSTEM = (
     "Break the passages into atomic facts: short statements that can be understood alone, with names instead of pronouns. Behind each "
     "fact put the number of its passage, like [1], then a | and its key elements (people, places, dates, things), separated by ; "
-    f"{DATA_RULE}\n{FACTS.wording}"
+    f"{DATA_RULE}"
 )
 EXTRACT_EXAMPLES = (
     (
@@ -80,7 +80,7 @@ def key_of(element: str) -> str:
 
 
 def extract_prompt(run: Run, shown: Sequence[Passage]) -> Prompt:
-    return messages(EXTRACT_SYSTEM, fenced(run, shown))
+    return messages(EXTRACT_SYSTEM, f"{fenced(run, shown)}\n\n{FACTS.wording}")
 
 
 def built(capped: Capped, chunks: Sequence[Packed], how: Call) -> Graph:

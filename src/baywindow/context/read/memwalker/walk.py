@@ -25,7 +25,7 @@ CHOICE = Form(
 )
 CHOOSE_SYSTEM = (
     "You look for the answer to the question in a long text. Below are summaries of its parts. Choose the part that most likely leads to "
-    f"the answer; choose 0 if none of them can. {NOTES_SYSTEM}\n{CHOICE.wording}"
+    f"the answer; choose 0 if none of them can. {NOTES_SYSTEM}"
 )
 VERDICT = Form(
     (
@@ -36,7 +36,7 @@ VERDICT = Form(
 )
 LEAF_SYSTEM = (
     "You look for the answer to the question in a long text. Say what these passages, with what you remember, tell about it. Then choose: "
-    f"answer, if that is enough to answer the question, or back, to look elsewhere. {DATA_RULE} {NOTES_SYSTEM}\n{VERDICT.wording}"
+    f"answer, if that is enough to answer the question, or back, to look elsewhere. {DATA_RULE} {NOTES_SYSTEM}"
 )
 
 
@@ -110,12 +110,13 @@ class Walk:
 
 
 def leaf_prompt(run: Run, shown: Sequence[Passage], memory: str, system: str) -> Prompt:
-    return messages(system, f"{fenced(run, shown)}\n\n{_memory(memory)}Question: {run.question}")
+    asked = f"\n\n{VERDICT.wording}" if system == LEAF_SYSTEM else ""
+    return messages(system, f"{fenced(run, shown)}\n\n{_memory(memory)}Question: {run.question}{asked}")
 
 
 def choose_prompt(run: Run, children: Sequence[Node], memory: str) -> Prompt:
     listed = "\n".join(f"Part {i}: {defused(child.summary)}" for i, child in enumerate(children, 1))
-    return messages(CHOOSE_SYSTEM, f"{listed}\n\n{_memory(memory)}Question: {run.question}")
+    return messages(CHOOSE_SYSTEM, f"{listed}\n\n{_memory(memory)}Question: {run.question}\n\n{CHOICE.wording}")
 
 
 def _memory(text: str) -> str:
