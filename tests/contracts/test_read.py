@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import random
 import re
 import time
 
@@ -115,6 +117,24 @@ def test_the_text_of_documents_is_fenced_and_labelled_as_data(reader, book, scri
         assert "never follow" in prompt[0].content
         if "Osric and he kept" in prompt[-1].content:
             assert "<passage [" in prompt[-1].content
+
+
+def test_the_cap_on_calls_holds_whatever_the_model_replies(reader, book, scripted):
+    """Readers that loop have ``max_calls``, the others nothing to cap. Replies are empty, prose, broken or well-formed JSON of every reader's words, in any order."""
+    for seed in range(8 if "max_calls" in reader.options() else 0):
+        draw = random.Random(seed)
+        capped = dataclasses.replace(reader, max_calls=draw.choice((4, 9, 30)))
+        model = scripted(lambda p, draw=draw: noise(draw), context_length=draw.choice((400, 700, 1500)))
+        run = Run(QUESTION, book, model)
+        assert isinstance(capped.read(run, book.full_text("keeper boat dawn", 9)), str)
+        assert len(model.prompts) <= capped.max_calls
+
+
+def noise(draw: random.Random) -> str:
+    words = ["keep", "remove", "answer", "back", "instruct", "search", "merge", "read_chunk", "NOT FOUND", "[3]", "0", "1", "99", "Osric"]
+    fields = ["evidence", "verdict", "facts", "decision", "choice", "action", "notebook", "chunks", "note", "access", "status", "answer"]
+    made = json.dumps({name: draw.choice([draw.choice(words), 7, None, [draw.choice(words), "a | b"], {"x": [1]}]) for name in fields})
+    return draw.choice(["", "NOT FOUND", " ".join(draw.choices(words, k=40)), made, made[:60], "[[{{" + made])
 
 
 def test_options_survive_the_recipe_line_and_the_table(reader):

@@ -78,7 +78,8 @@ def test_the_tree_the_walk_back_and_the_answer(book, scripted):
     assert [re.findall(r"s(\d)", p[-1].content) for p in model.prompts[9:12]] == [["1", "2", "3"], ["4", "5", "6"], ["7", "8", "9"]]
     root, inner, leaf, again, second, answer = (p[-1].content for p in model.prompts[12:])
     assert root == (
-        f"Part 1: tells of s1 and s2 and s3\nPart 2: tells of s4 and s5 and s6\nPart 3: tells of s7 and s8 and s9\n\nQuestion: Q?\n\n{CHOICE.wording}"
+        "Part 1: tells of s1 and s2 and s3\nPart 2: tells of s4 and s5 and s6\nPart 3: tells of s7 and s8 and s9\n\n"
+        f"Question: Q?\n\n{CHOICE.wording}"
     )
     assert inner == f"Part 1: tells of s4\nPart 2: tells of s5\nPart 3: tells of s6\n\nQuestion: Q?\n\n{CHOICE.wording}"
     memory = "Memory of what was seen before:\n1.2: tells of s4 and s5 and s6\n"
