@@ -43,6 +43,9 @@ class Engine(Protocol):
         """The rows of each unit, one recipe at a time. Closing the iterator ends the work."""
         ...
 
+    def close(self) -> None:
+        """No more units come."""
+
 
 class Local:
     """Measures in this process."""
@@ -55,6 +58,9 @@ class Local:
     def run(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, list[Row]]]:
         for unit in units:
             yield from ((unit, rows) for rows in self._unit(unit))
+
+    def close(self) -> None:
+        """Nothing to end: the model is its owner's."""
 
     def _unit(self, unit: Unit) -> Iterator[list[Row]]:
         recipes = [parse_recipe(line) for line in unit.recipes]

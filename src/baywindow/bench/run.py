@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,20 +52,37 @@ def each_model(
 ) -> None:
     """Load the plan's models one after the other, each with an equal share of the time that is left, and let ``work`` use it."""
     machine_id = store.machine(machine.described())
-    left = plan.hours * 3600 - float(store.fact("spent_s", 0.0)) if plan.hours else float("inf")
+    clock = Spending(store)
+
+    def told(state: State) -> None:
+        clock.note()
+        tell(state)
+
     for at, name in enumerate(plan.models):
         settings = Settings(**{**plan.settings, "model": name})
-        tell(State(text=f"loading {name}", done=0, total=None, left_s=None))
-        started = time.monotonic()
-        model = load(name, settings)
-        try:
-            share = left / (len(plan.models) - at)
-            work(ModelRun(store, plan, shown_name(name), model, make_engine(model, settings), tell, machine_id), started + share)
-        finally:
-            model.close()
-            spent = time.monotonic() - started
-            left -= spent
-            store.set_fact("spent_s", float(store.fact("spent_s", 0.0)) + spent)
+        told(State(text=f"loading {name}", done=0, total=None, left_s=None))
+        left = plan.hours * 3600 - clock.seconds if plan.hours else float("inf")
+        deadline = time.monotonic() + left / (len(plan.models) - at)
+        with ExitStack() as opened:
+            opened.callback(clock.note)
+            model = load(name, settings)
+            opened.callback(model.close)
+            engine = make_engine(model, settings)
+            opened.callback(engine.close)
+            work(ModelRun(store, plan, shown_name(name), model, engine, told, machine_id), deadline)
+
+
+class Spending:
+    """Seconds that the run has taken over all its sessions, kept as they pass: a killed session has spent its time too."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._last = store, time.monotonic()
+        self.seconds = float(store.fact("spent_s", 0.0))
+
+    def note(self) -> None:
+        now = time.monotonic()
+        self.seconds, self._last = self.seconds + now - self._last, now
+        self._store.set_fact("spent_s", self.seconds)
 
 
 class ModelRun:

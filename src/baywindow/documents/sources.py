@@ -72,6 +72,15 @@ def open_corpus(
     return index
 
 
+def documents_of(names: Sequence[str | Path]) -> list[Document]:
+    """Paths, globs and folders as whole documents in memory, in order of their paths. SourceError where there is no text, or too much."""
+    notes: list[str] = []
+    read = _read([], names, notes)
+    if not any(document.text.strip() for document in read):
+        raise _empty([str(name) for name in names], tuple(notes))
+    return read
+
+
 def _embedder_of(settings: Settings | None) -> Embedder | None:
     """The configured embedder; None where the packages for one are missing, so that full text works without them."""
     from baywindow.models.embedders import load_embedder
@@ -85,8 +94,18 @@ def _embedder_of(settings: Settings | None) -> Embedder | None:
 
 
 def _in_memory(documents: list[Document], names: list[str | Path], chunk_tokens: int, embedder: Embedder | None) -> InMemory:
-    read = list(documents)
     notes: list[str] = []
+    read = _read(documents, names, notes)
+    if not any(d.text.strip() for d in read):
+        raise _empty([d.source for d in read], tuple(notes))
+    corpus = InMemory(read, chunk_tokens=chunk_tokens, embedder=embedder)
+    corpus.notes = tuple(notes)
+    return corpus
+
+
+def _read(documents: list[Document], names: Sequence[str | Path], notes: list[str]) -> list[Document]:
+    """The documents, and whole files behind them; what was skipped goes to ``notes``."""
+    read = list(documents)
     if STDIN in map(str, names):
         read.append(Document(_stdin(), STDIN))
     for root in roots_of([name for name in names if str(name) != STDIN]):
@@ -97,12 +116,10 @@ def _in_memory(documents: list[Document], names: list[str | Path], chunk_tokens:
                 if not root.is_folder:
                     raise
             if sum(len(d.text) for d in read) > IN_MEMORY_LIMIT:
-                raise SourceError("this is too much text beside standard input", hint="index the folder and ask without -")
-    if not any(d.text.strip() for d in read):
-        raise _empty([d.source for d in read], tuple(notes))
-    corpus = InMemory(read, chunk_tokens=chunk_tokens, embedder=embedder)
-    corpus.notes = tuple(notes)
-    return corpus
+                raise SourceError(
+                    "this is too much text to be kept in memory", hint="name fewer files, or index the folder and ask without -"
+                )
+    return read
 
 
 def _document(path: Path, notes: list[str]) -> Document:
