@@ -120,7 +120,7 @@ def test_the_text_of_documents_is_fenced_and_labelled_as_data(reader, book, scri
 
 
 def test_the_cap_on_calls_holds_whatever_the_model_replies(reader, book, scripted):
-    """Readers that loop have ``max_calls``, the others nothing to cap. Replies are empty, prose, broken or well-formed JSON of every reader's words, in any order."""
+    """Readers that loop have ``max_calls``, the others nothing to cap. Replies are empty, prose, broken or well-formed JSON."""
     for seed in range(8 if "max_calls" in reader.options() else 0):
         draw = random.Random(seed)
         capped = dataclasses.replace(reader, max_calls=draw.choice((4, 9, 30)))
