@@ -105,7 +105,7 @@ def test_no_core_file_holds_a_techniques_name_as_a_value():
     for path in core():
         nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         values = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-        below = name(path).split("/")[0] in ("documents", "models", "window")
+        below = name(path).startswith(("documents/", "models/", "window/", "bench/tasks/"))  # a suite calls a kind of task ``rag``
         if wrong := values & (telling if below else names):
             found[name(path)] = sorted(wrong)
     assert found == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from baywindow.bench.plan import RANDOM, random_beside
+from baywindow.bench.plan import is_random, random_beside
 from baywindow.bench.store import Row
 from baywindow.recipe import Recipe
 
@@ -37,7 +37,3 @@ def mean_loss(rows: Sequence[Row]) -> dict[str, float]:
         for recipe_hash, loss in by_recipe.items():
             found[recipe_hash].append(loss - least)
     return {recipe_hash: sum(values) / len(values) for recipe_hash, values in found.items()}
-
-
-def is_random(recipe: Recipe) -> bool:
-    return any(part.card.name == RANDOM for part in recipe.inside)

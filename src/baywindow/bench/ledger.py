@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from baywindow import registry
-from baywindow.bench.choose import is_random
-from baywindow.bench.plan import length_text
+from baywindow.bench.plan import is_random, length_text
 from baywindow.bench.report.blocks import with_sign
 from baywindow.bench.stats import SMALLEST_N, Difference
-from baywindow.bench.summary import STOCK, Cell, Summary, parsed_or_none
+from baywindow.bench.summary import STOCK, Cell, Summary, parsed_or_none, whole
 from baywindow.recipe import Recipe
 from baywindow.registry import ROOMS, Card
 
 Verdict = Literal["holds", "partly", "not seen", "not tested"]
-WHOLE = "stuff"
 SMALLER = 0.9  # of the stock cache's bytes: less than that counts as smaller
 
 RULES = (
@@ -140,13 +138,13 @@ def _reaches(summary: Summary, cell: Cell, recipe: Recipe, card: Card) -> tuple[
 
 
 def _outside(summary: Summary, cell: Cell, recipe: Recipe, card: Card) -> tuple[str, Verdict]:
-    whole = WHOLE if summary.cell(cell.model, cell.length, WHOLE) else STOCK
-    if cell.recipe == whole:
+    rival = whole() if summary.cell(cell.model, cell.length, whole()) else STOCK
+    if cell.recipe == rival:
         return "what the others are compared with", "not tested"
-    score, share = summary.compared(cell, whole, "score"), _share(summary, cell, "prompt_tokens", whole)
+    score, share = summary.compared(cell, rival, "score"), _share(summary, cell, "prompt_tokens", rival)
     if score is None or share is None or len(cell.values("score")) < SMALLEST_N:
         return "too few replies", "not tested"
-    return f"score less that of {whole} {with_sign(score)}, {share:.0%} of its prompt tokens", _of_two(not lower(score), share < 1)
+    return f"score less that of {rival} {with_sign(score)}, {share:.0%} of its prompt tokens", _of_two(not lower(score), share < 1)
 
 
 def _share(summary: Summary, cell: Cell, figure: str, other: str) -> float | None:

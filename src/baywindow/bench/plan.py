@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from baywindow import recipe as recipes
-from baywindow import registry
 from baywindow.bench import find
 from baywindow.bench.base import Task
 from baywindow.errors import ConfigError
 from baywindow.recipe import Recipe
+from baywindow.registry import Technique
 
 LEAST_SAMPLES = 10  # of a cell; fewer say nothing
 MOST_SAMPLES = 100  # with --hours and no limit of its own
 FULL_SAMPLES, FULL_LENGTHS = 100, (4096, 8192, 16384, 32768, 65536, 131072)
 DEPTHS = 5  # places that needles are put at in turn, from 0 to 1
-RANDOM = "random"  # what stands beside every selection
+CHANCE = "chance"  # the preset that stands beside every selection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +104,23 @@ def recipes_of(line: str, *, random: bool = True) -> list[Recipe]:
 def random_beside(recipe: Recipe) -> Recipe | None:
     """The same recipe with a random choice in the place of its cache that keeps a budget; None if it has none, or is random itself."""
     chosen = [part for part in recipe.inside if part.card.slot == "reduce" and "budget_tokens" in part.options()]
-    if len(chosen) != 1 or chosen[0].card.name == RANDOM:
+    chance = type(chance_part())
+    if len(chosen) != 1 or isinstance(chosen[0], chance):
         return None
     budget = {k: v for k, v in chosen[0].options().items() if k in ("budget_tokens", "budget_fraction") and v is not None}
-    swapped = [registry.get(RANDOM)(**budget) if part is chosen[0] else part for part in recipe.inside]
+    swapped = [chance(**budget) if part is chosen[0] else part for part in recipe.inside]
     # What shares out one cache's budget among heads has nothing to share when the choice is random.
     kept = [part for part in swapped if part.card.slot != "allocate"]
     return Recipe(tuple(kept), recipe.outside)
+
+
+def chance_part() -> Technique:
+    """The technique that keeps tokens by chance, as its preset names it."""
+    return recipes.parse(CHANCE).inside[0]
+
+
+def is_random(recipe: Recipe) -> bool:
+    return any(isinstance(part, type(chance_part())) for part in recipe.inside)
 
 
 def depth_of(sample: int) -> float:

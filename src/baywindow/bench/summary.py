@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from baywindow import recipe as recipes
-from baywindow.bench.choose import is_random
-from baywindow.bench.plan import random_beside
+from baywindow.bench.plan import is_random, random_beside
 from baywindow.bench.stats import Difference, Interval, difference, interval
 from baywindow.bench.store import Row, Store
 from baywindow.errors import BayError
@@ -121,6 +120,12 @@ class Summary:
     @property
     def randoms(self) -> set[str]:
         return {r for r in self.recipes() if (p := parsed_or_none(r)) is not None and is_random(p)}
+
+
+@cache
+def whole() -> str:
+    """The recipe that asks about the whole text in one prompt, as its preset names it: what other ways of asking are compared with."""
+    return str(recipes.parse("default_inside"))
 
 
 def parsed_or_none(line: str) -> Recipe | None:

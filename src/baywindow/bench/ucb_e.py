@@ -137,7 +137,7 @@ def _means(observed: Matrix) -> Matrix:
 
 def _open(observed: Matrix) -> NDArray[np.bool_]:
     """Recipes that still lack a sample."""
-    found: NDArray[np.bool_] = np.isnan(observed).any(axis=1)
+    found: NDArray[np.bool_] = np.asarray(np.isnan(observed).any(axis=1))
     return found
 
 

@@ -16,7 +16,7 @@ from baywindow.errors import MissingExtraError
 
 COLUMNS = 5  # heat maps side by side
 DPI = 110
-STYLE = {"svg.hashsalt": "baywindow", "svg.fonttype": "path", "font.size": 8, "axes.titlesize": 8}
+STYLE: Any = {"svg.hashsalt": "baywindow", "svg.fonttype": "path", "font.size": 8, "axes.titlesize": 8}
 
 
 def heat_maps(summary: Summary, model: str) -> list[Block]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from baywindow.bench.plan import length_text
 from baywindow.bench.report.blocks import NOTHING, Block, number, table, with_interval, with_sign
-from baywindow.bench.summary import STOCK, Cell, Summary
+from baywindow.bench.summary import STOCK, Cell, Summary, whole
 
-WHOLE = "stuff"  # `ask` over the whole text: what other ways of asking are compared with
 MIB = 1 / 2**20
 EFFECTIVE_ABOVE = 0.856  # Llama-2-7B at 4k, RULER's own threshold
 
@@ -28,8 +27,8 @@ COST = (
 
 def baseline(summary: Summary, cell: Cell) -> str:
     """What the model does with the whole text, asked in the same way: stock, or `ask` with everything in one prompt."""
-    if cell.asked and summary.cell(cell.model, cell.length, WHOLE):
-        return WHOLE
+    if cell.asked and summary.cell(cell.model, cell.length, whole()):
+        return whole()
     return STOCK
 
 
@@ -37,16 +36,16 @@ def quality(summary: Summary, model: str, length: int) -> Block:
     rows = []
     for recipe in summary.recipes(model, length):
         cell = summary.cells[model, length, recipe]
-        whole, chance = baseline(summary, cell), summary.chance(recipe)
-        alike = not cell.asked or whole == WHOLE
+        rival, chance = baseline(summary, cell), summary.chance(recipe)
+        alike = not cell.asked or rival == whole()
         rows.append(
             (
                 recipe,
                 with_interval(cell.interval("nll")),
-                with_sign(summary.compared(cell, whole, "nll")) if alike else NOTHING,
+                with_sign(summary.compared(cell, rival, "nll")) if alike else NOTHING,
                 with_sign(summary.compared(cell, chance, "nll")) if chance else NOTHING,
                 with_interval(cell.interval("score")),
-                with_sign(summary.compared(cell, whole, "score")),
+                with_sign(summary.compared(cell, rival, "score")),
                 str(cell.errors or ""),
             )
         )
