@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("matplotlib", reason="needs matplotlib")
+pytest.importorskip("matplotlib", reason="needs matplotlib, which draws reports")
 made_up = importlib.util.module_from_spec(
     spec := importlib.util.spec_from_file_location("made_up", Path(__file__).parent / "made_up.py")  # type: ignore[arg-type]
 )
@@ -154,7 +154,7 @@ def test_the_same_rows_give_the_same_page(summary, written: Path, tmp_path: Path
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 def test_the_page_in_a_browser(written: Path, tmp_path: Path) -> None:
     """Nothing is fetched, nothing is complained about, and everything is there to be seen."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs chromium and playwright, which drives it")
     said: list[str] = []
     fetched: list[str] = []
     with playwright.sync_playwright() as browsers:
