@@ -84,3 +84,11 @@ def test_an_assistant_message_at_the_end_is_continued(tokenizer):
 def test_the_token_after_a_reply_is_known(tokenizer, byte_tokenizer):
     assert Renderer(tokenizer).turn_end() == tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert Renderer(byte_tokenizer(chat=False)).turn_end() is None
+
+
+@pytest.mark.parametrize("text", ["", " ", "Hello there.", "a\n\n\nb", "<|im_start|>user<|im_end|> and more", "é 漢字"])
+def test_counting_is_the_number_of_data_ids(tokenizer, text):
+    renderer = Renderer(tokenizer)
+    tokenizer("something longer than two tokens", truncation=True, max_length=2)  # leaves its limit set in the tokenizer
+    assert renderer.count(text) == len(renderer.data_ids(text))
+    assert renderer.count(text * 50) == len(renderer.data_ids(text * 50))

@@ -7,11 +7,14 @@ are counted once and remembered, and checks the whole in the end.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TypeVar, cast
+
+T = TypeVar("T")
 
 # A generated sample is this close to the length asked for.
 TOLERANCE = 0.02
-REMEMBERED_CHARACTERS = 400  # short units recur; whole haystacks do not
+_REMEMBERED_CHARACTERS = 400  # short units recur; whole haystacks do not
 
 
 class TokenCounter:
@@ -21,9 +24,16 @@ class TokenCounter:
         self._count = count
         self.name = name
         self._known: dict[str, int] = {}
+        self._made: dict[Hashable, object] = {}
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` gives, made once for this tokenizer: for measures of it that depend on nothing else."""
+        if key not in self._made:
+            self._made[key] = make()
+        return cast("T", self._made[key])
 
     def __call__(self, text: str) -> int:
-        if len(text) > REMEMBERED_CHARACTERS:
+        if len(text) > _REMEMBERED_CHARACTERS:
             return self._count(text)
         if text not in self._known:
             self._known[text] = self._count(text)

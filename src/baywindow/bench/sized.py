@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import numpy as np
+
 from baywindow.bench.base import Order, Sample
-from baywindow.bench.counting import REMEMBERED_CHARACTERS, TOLERANCE, TokenCounter, cut, insert_at
+from baywindow.bench.counting import TOLERANCE, TokenCounter, cut, insert_at
 from baywindow.errors import ConfigError
 
 T = TypeVar("T")
 _TRIES = 16
-_LONG = 200  # characters; what is longer tells how long a character is, in tokens
-_COUNTED = 64
-_MEASURED = 128
+_MANY = 50  # of more units than these, one is less than the tolerance
+_SPARE = 32
 _CLOSE = 0.8 * TOLERANCE  # near enough not to count the whole again
 
 
@@ -60,21 +62,16 @@ def sample_id(task: str, order: Order) -> str:
 
 
 def prefix(units: Iterable[str], room: int, counter: TokenCounter, joint: str = " ") -> list[str]:
-    """Units from the start whose token counts, each taken with the joint before it, sum to about ``room``; the last is cut at a word.
+    """Units from the start whose token counts, each taken with the joint before it, sum to at most ``room``; the last is cut at a word.
 
-    Counts are exact up to `_COUNTED` long units (short ones are counted once and remembered); from there on their length tells enough.
+    For units that recur, such as the sentences of a haystack: each is counted once for a tokenizer.
     """
     taken: list[str] = []
-    characters = tokens = long = 0
-    joint_after = f".{joint}"  # tokenizers join a line break to the full stop before it
+    before = f".{joint}"  # tokenizers join a line break to the full stop before it
     alone = counter(".")
     for unit in units:
-        if len(joint_after + unit) <= REMEMBERED_CHARACTERS or long < _COUNTED:
-            cost = counter(joint_after + unit) - alone
-            if len(unit) > _LONG:
-                long, characters, tokens = long + 1, characters + len(joint + unit), tokens + cost
-        else:
-            cost = round(len(joint + unit) * tokens / characters)
+        text = before + unit
+        cost = counter.once(text, functools.partial(counter, text)) - alone
         if cost > room:
             part = cut(unit, room - counter(joint), counter)
             return [*taken, part] if part else taken
@@ -83,27 +80,65 @@ def prefix(units: Iterable[str], room: int, counter: TokenCounter, joint: str = 
     return taken
 
 
-def whole(drawn: Drawn[str], room: int, counter: TokenCounter, joint: str) -> list[str]:
-    """Units that are never cut, together about ``room`` tokens long.
+class Lengths:
+    """Tokens of units of one kind told from their characters and digits, by least squares over typical units counted once.
 
-    Their mean length is measured on the first `_MEASURED`. A room for fewer is filled exactly, since there a unit is a large part of it:
-    units taken are exchanged for longer ones until the gap is as small as it gets.
+    Units that never recur, such as random identifiers, would cost as much to count singly as the whole text does.
     """
-    units = drawn.endless()
-    first = [next(units) for _ in range(_MEASURED)]
-    costs = [counter(f".{joint}{unit}") - counter(".") for unit in first]
-    if room > sum(costs) * 3 // 4:
-        return list(itertools.islice(drawn.endless(), round(room / (sum(costs) / len(costs)))))
-    count = next(n for n in range(len(costs)) if sum(costs[: n + 1]) > room)
-    taken, spare = list(range(count)), list(range(count, len(costs)))
-    gap = room - sum(costs[:count])
-    while gap > 0 and taken:
-        gains = ((costs[j] - costs[i], x, y) for x, i in enumerate(taken) for y, j in enumerate(spare) if costs[j] - costs[i] <= gap)
-        gain, x, y = max(gains, default=(0, 0, 0))
-        if gain <= 0:
+
+    def __init__(self, typical: Sequence[str], counter: TokenCounter, joint: str) -> None:
+        self._counter, self._joint = counter, joint
+        counts = [self.exact(unit) for unit in typical]
+        features = np.array([self._features(unit) for unit in typical])
+        self._weights = np.linalg.lstsq(features, np.array(counts, dtype=float), rcond=None)[0].tolist()
+
+    def __call__(self, unit: str) -> float:
+        return sum(w * x for w, x in zip(self._weights, self._features(unit), strict=True))
+
+    def exact(self, unit: str) -> int:
+        """Counted."""
+        return self._counter(f".{self._joint}{unit}") - self._counter(".")
+
+    @staticmethod
+    def _features(unit: str) -> tuple[float, float, float]:
+        return 1.0, float(len(unit)), float(sum(map(unit.count, "0123456789")))
+
+
+def whole(drawn: Drawn[str], room: int, lengths: Lengths) -> list[str]:
+    """Units that are never cut, together about ``room`` tokens long by ``lengths``.
+
+    Where a unit is a large part of the room, all are counted, and exchanged for longer ones until the gap is as small as it gets.
+    """
+    if lengths(next(drawn.endless())) * _MANY > room:
+        return _exchanged(drawn, room, lengths)
+    taken: list[str] = []
+    left = float(room)
+    for unit in drawn.endless():
+        left -= lengths(unit)
+        if left < 0:
             break
-        taken[x], spare[y], gap = spare[y], taken[x], gap - gain
-    return [first[i] for i in taken]
+        taken.append(unit)
+    return taken
+
+
+def _exchanged(drawn: Drawn[str], room: int, lengths: Lengths) -> list[str]:
+    taken: list[str] = []
+    costs: list[int] = []
+    for unit in drawn.endless():
+        cost = lengths.exact(unit)
+        if cost > room - sum(costs):
+            break
+        taken.append(unit)
+        costs.append(cost)
+    left = room - sum(costs)
+    spare = list(itertools.islice(drawn.endless(), len(taken), len(taken) + _SPARE))
+    longer = [lengths.exact(unit) for unit in spare]
+    while True:
+        gains = ((b - a, x, y) for x, a in enumerate(costs) for y, b in enumerate(longer) if b - a <= left)
+        gain, x, y = max(gains, default=(0, 0, 0))
+        if gain < 1:
+            return taken
+        taken[x], spare[y], costs[x], longer[y], left = spare[y], taken[x], longer[y], costs[x], left - gain
 
 
 def insert_by_length(units: Sequence[str], placed: Sequence[tuple[float, str]]) -> list[str]:

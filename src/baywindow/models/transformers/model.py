@@ -83,7 +83,7 @@ class TransformersModel(LanguageModel):
 
     def count_tokens(self, text: str | Prompt) -> int:
         """Exact. A plain text is counted without a BOS, a prompt with template and BOS (without examples)."""
-        return len(self._renderer.data_ids(text) if isinstance(text, str) else self._renderer.ids(text))
+        return self._renderer.count(text) if isinstance(text, str) else len(self._renderer.ids(text))
 
     def text_ids(self, text: str) -> list[int]:
         """Ids of a plain text, with the BOS where the model wants one."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from baywindow.bench.base import Order, Sample
 from baywindow.bench.sized import rng_of
-from baywindow.bench.tasks._pairs import among_pairs
+from baywindow.bench.tasks._pairs import Others, among_pairs
 from baywindow.errors import ConfigError
 
 SUITE_NAME = "hyper_multi_step"
@@ -46,10 +46,14 @@ def pair(key: str, value: int) -> str:
     return f'"{key}": {value}'
 
 
-def _others(*, without: Callable[[int], bool]) -> Callable[[random.Random], str]:
+def any_pair(rng: random.Random) -> str:
+    return pair(a_key(rng), rng.choice(VALUES))
+
+
+def _others(*, without: Callable[[int], bool]) -> Others:
     """Pairs whose value is none of those asked for."""
     allowed = [value for value in VALUES if not without(value)]
-    return lambda rng: pair(a_key(rng), rng.choice(allowed))
+    return Others(lambda rng: pair(a_key(rng), rng.choice(allowed)), any_pair)
 
 
 def key_to_value(order: Order) -> Sample:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from baywindow.bench.base import Order, Sample
 from baywindow.bench.counting import insert_at
-from baywindow.bench.sized import Drawn, rng_of, sized, whole
+from baywindow.bench.sized import Drawn, Lengths, rng_of, sized, whole
 from baywindow.bench.tasks._invented import World
 from baywindow.bench.tasks.hyper_multi_step._pairs import SUITE_NAME, option, style
 from baywindow.documents.base import Document
@@ -88,10 +89,11 @@ def _listed(task: str, order: Order, asked: Asked, placed: list[tuple[float, str
     """Résumés one a line, as many others as fit around the placed ones."""
     question, gold, scorer, facts = asked
     drawn: Drawn[str] = Drawn(other)
+    lengths = Lengths(list(itertools.islice(drawn.endless(), 64)), order.counter, "\n")
     overhead = order.counter(INTRODUCTION) + order.counter(question) + sum(order.counter("\n" + text) for _, text in placed)
 
     def build(room: int) -> Sample:
-        lines = insert_at(whole(drawn, room - overhead, order.counter, "\n"), placed)
+        lines = insert_at(whole(drawn, room - overhead, lengths), placed)
         return Sample(
             id="",
             documents=(Document("\n".join(lines), "students.txt"),),

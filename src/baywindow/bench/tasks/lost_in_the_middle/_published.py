@@ -37,6 +37,6 @@ def _row(row: dict[str, object]) -> Row:
     contexts = row["ctxs"]
     if not isinstance(contexts, list) or not isinstance(row["answers"], list):
         raise ValueError("ctxs and answers must be lists")
-    passages = [(bool(c.get("isgold")), Passage(str(c["title"]), str(c["text"]))) for c in contexts]
+    passages = [(bool(c.get("isgold")), Passage(str(c["title"]), (str(c["text"]),), -1)) for c in contexts]
     gold = next(p for is_gold, p in passages if is_gold)
     return str(row["question"]), tuple(map(str, row["answers"])), gold, tuple(p for is_gold, p in passages if not is_gold)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from baywindow.bench.base import Order, Sample
-from baywindow.bench.sized import Drawn, prefix, rng_of, sized
-from baywindow.bench.tasks._invented import SINGLE, Passage, World, one_hop
-from baywindow.bench.tasks._pairs import a_uuid, among_pairs, uuid_pair
+from baywindow.bench.sized import Drawn, rng_of, sized
+from baywindow.bench.tasks._invented import ONE_HOP_FACTS, Passage, World, one_hop, upto
+from baywindow.bench.tasks._pairs import Others, a_uuid, among_pairs, uuid_pair
 from baywindow.bench.tasks.lost_in_the_middle._published import rows
 from baywindow.documents.base import Document
 from baywindow.errors import ConfigError
@@ -17,7 +17,6 @@ ASK_DOCUMENTS = (
     "Answer the question well and in few words. Use nothing but the search results below; some of them may have nothing to do with it."
 )
 ASK_PAIR = "Below is a JSON object. Give the value that belongs to the key that is asked for."
-JOINT = "\n\nDocument [100](Title: Ada) "
 
 
 def documents(order: Order) -> Sample:
@@ -27,12 +26,12 @@ def documents(order: Order) -> Sample:
     depth = order.depth if order.depth is not None else round(rng_of(task, order).random(), 4)
     asked = f"\nQuestion: {question}"
     instruction = f"{ASK_DOCUMENTS}\n{asked}\n" if order.options.get("query_aware") else f"{ASK_DOCUMENTS}\n"
-    overhead = order.counter(instruction) + order.counter(asked) + order.counter(JOINT + gold.title + gold.text)
+    joint = f"\n\nDocument [{'1' * len(str(order.tokens // 100))}](Title: Ada) "
+    overhead = order.counter(instruction) + order.counter(asked) + order.counter(joint + gold.title + gold.text)
     pool: Drawn[Passage] = Drawn(lambda: next(others))
 
     def build(room: int) -> Sample:
-        texts = (f"{p.title}) {p.text}" for p in pool.endless())
-        fitting = prefix(texts, room - overhead, order.counter, JOINT)
+        fitting = [f"{p.title}) {p.text}" for p in upto(pool.endless(), room - overhead, order.counter, joint)]
         at = round(depth * len(fitting))
         shown = [f"Document [{i}](Title: {text}" for i, text in enumerate([*fitting[:at], f"{gold.title}) {gold.text}", *fitting[at:]], 1)]
         return Sample(
@@ -54,7 +53,7 @@ def _material(task: str, order: Order) -> tuple[str, tuple[str, ...], Passage, I
     if not order.options.get("data"):
         world = World(task, order)
         question, answer, passage = one_hop(world)
-        return question, (answer,), passage, world.others(tuple(fact for fact, _, _ in SINGLE)), f"invented facts in {order.haystack.name}"
+        return question, (answer,), passage, world.others(ONE_HOP_FACTS), f"invented facts in {order.haystack.name}"
     path = Path(str(order.options["data"]))
     found = rows(path)
     question, answers, gold, near = found[order.seed % len(found)]
@@ -92,4 +91,4 @@ def key_value(order: Order) -> Sample:
         max_new_tokens=100,
         metadata={"depth": depth},
     )
-    return among_pairs(task, order, made, [(depth, f'"{key}": "{value}"')], uuid_pair, ",\n ")
+    return among_pairs(task, order, made, [(depth, f'"{key}": "{value}"')], Others(uuid_pair, uuid_pair, ",\n "))

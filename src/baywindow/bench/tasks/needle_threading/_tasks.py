@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from baywindow.bench.base import Order, Sample
 from baywindow.bench.sized import rng_of
-from baywindow.bench.tasks._pairs import a_uuid, among_pairs, uuid_pair
+from baywindow.bench.tasks._pairs import UUIDS, a_uuid, among_pairs
 from baywindow.errors import ConfigError
 
 SUITE_NAME = "needle_threading"
@@ -46,7 +46,7 @@ def single(order: Order) -> Sample:
     key, value = a_uuid(rng), a_uuid(rng)
     depth = order.depth if order.depth is not None else rng.choice([i / 10 for i in range(11)])
     made = _asked(LOOK_UP, f'What is the value of the key "{key}"? {REPLY_ONE}', [value], {"depth": depth})
-    return among_pairs(f"{SUITE_NAME}.single", order, made, [(depth, _pair(key, value))], uuid_pair)
+    return among_pairs(f"{SUITE_NAME}.single", order, made, [(depth, _pair(key, value))], UUIDS)
 
 
 def multi(order: Order) -> Sample:
@@ -59,7 +59,7 @@ def multi(order: Order) -> Sample:
     keys = ", ".join(f'"{key}"' for key, _ in needles)
     question = f"What are the values of the keys {keys}? {REPLY_MANY.format(order='of the keys')}"
     made = _asked(LOOK_UP, question, [value for _, value in needles], {"needles": len(needles), "placement": placement, "depths": depths})
-    return among_pairs(task, order, made, [(d, _pair(*n)) for d, n in zip(depths, needles, strict=True)], uuid_pair)
+    return among_pairs(task, order, made, [(d, _pair(*n)) for d, n in zip(depths, needles, strict=True)], UUIDS)
 
 
 def conditional(order: Order) -> Sample:
@@ -72,7 +72,7 @@ def conditional(order: Order) -> Sample:
     question = f'What are the values of all keys that contain the character "{MARK}"? {REPLY_MANY.format(order="of the object")}'
     facts = {"needles": len(needles), "placement": placement, "depths": depths}
     made = _asked(LOOK_UP, question, [value for _, value in needles], facts, "needle_threading_set")
-    return among_pairs(task, order, made, [(d, _pair(*n)) for d, n in zip(depths, needles, strict=True)], uuid_pair)
+    return among_pairs(task, order, made, [(d, _pair(*n)) for d, n in zip(depths, needles, strict=True)], UUIDS)
 
 
 def threads(order: Order) -> Sample:
@@ -98,7 +98,7 @@ def _followed(task: str, order: Order, count: int) -> Sample:
             f"Follow the threads that start at the keys {starts}. What are their last values? {REPLY_MANY.format(order='of the keys')}"
         )
     facts = {"threads": count, "thread_length": length, "direction": direction}
-    return among_pairs(task, order, _asked(FOLLOW, question, [line[-1] for line in lines], facts), placed, uuid_pair)
+    return among_pairs(task, order, _asked(FOLLOW, question, [line[-1] for line in lines], facts), placed, UUIDS)
 
 
 def branched(order: Order) -> Sample:
@@ -117,7 +117,7 @@ def branched(order: Order) -> Sample:
         f"branches there, and the branches differ in length. What is the last value of the longest branch? {REPLY_ONE}"
     )
     facts = {"threads": 1, "thread_length": length, "branches": branches, "direction": direction}
-    return among_pairs(task, order, _asked(FOLLOW, question, [line[-1]], facts), placed, uuid_pair)
+    return among_pairs(task, order, _asked(FOLLOW, question, [line[-1]], facts), placed, UUIDS)
 
 
 def _asked(instruction: str, question: str, gold: Sequence[str], facts: dict[str, object], scorer: str = "needle_threading_list") -> Sample:

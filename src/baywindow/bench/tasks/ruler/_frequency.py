@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import string
@@ -41,13 +42,15 @@ def common_words(order: Order) -> Sample:
         rng.sample(all_words(), 40 if order.tokens >= LONG else 20), *((10, 3) if order.tokens >= LONG else (3, 1)), rng
     )
     example = f"{LIST_INSTRUCTION}\n{shown}\n{LIST_QUESTION} {LIST_PREFIX} " + " ".join(f"{i}. {w}" for i, w in enumerate(answer, 1))
-    words = rng.sample(all_words(), len(all_words()))
+    # a word is at least a token and its number two, so that this many always suffice
+    words = rng.sample(all_words(), min(len(all_words()), COMMON + max(1, order.tokens // 3 - COMMON * often) // seldom))
     spare = rng_of(name, order, "spare")
-    overhead = order.counter(example) + 2 * order.counter(LIST_INSTRUCTION)
-    per_word = sum(order.counter(f" {w}") for w in words[:256]) / 256
+    overhead = (
+        sum(order.counter(f" {piece}") for piece in example.split(" ")) + order.counter(LIST_INSTRUCTION) + order.counter(LIST_QUESTION)
+    )
 
     def build(room: int) -> Sample:
-        count = max(COMMON + 1, _words_for(room - overhead, per_word, often, seldom, order))
+        count = max(COMMON + 1, _words_for(room - overhead, words, often, seldom, order))
         while len(words) < count:
             words.append(a_word(spare))
         text, common = numbered(words[:count], often, seldom, rng_of(name, order, "shuffle"))
@@ -73,14 +76,21 @@ def numbered(words: list[str], often: int, seldom: int, rng: random.Random) -> t
     return " ".join(f"{i}. {word}" for i, word in enumerate(entries, 1)), words[:COMMON]
 
 
-def _words_for(room: int, per_word: float, often: int, seldom: int, order: Order) -> int:
+def _words_for(room: int, words: list[str], often: int, seldom: int, order: Order) -> int:
     """How many different words fill a room: every entry costs its word and its number, whose length grows with its digits."""
-    entries, spent, digits = 0, 0.0, 1
-    while spent < room:
-        cost = per_word + order.counter(f" {'7' * digits}.")
-        block = min(9 * 10 ** (digits - 1), int((room - spent) / cost) + 1)
-        entries, spent, digits = entries + block, spent + block * cost, digits + 1
-    return COMMON + (entries - COMMON * often) // seldom
+    numbers = [order.counter(f" {'7' * digits}.") for digits in range(1, 8)]
+    costs = [order.counter(f" {word}") for word in words[:COMMON]]
+    spent = often * sum(costs) + sum(numbers[len(str(i)) - 1] for i in range(1, often * COMMON + 1))
+    entries, mean = often * COMMON, sum(costs) / COMMON
+    for n in itertools.count(COMMON):
+        if n < len(words):
+            mean += (order.counter(f" {words[n]}") - mean) / (n + 1)
+        cost = order.counter(f" {words[n]}") if n < len(words) else 2 * mean  # past the list come pairs of words
+        spent += seldom * (cost + numbers[len(str(entries)) - 1])
+        entries += seldom
+        if spent > room:
+            return n
+    raise AssertionError("counting has no end")
 
 
 def frequent_words(order: Order) -> Sample:

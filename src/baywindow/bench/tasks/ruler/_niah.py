@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from baywindow.bench.base import Order, Sample
 from baywindow.bench.counting import insert_at
-from baywindow.bench.sized import Drawn, prefix, rng_of, sized, whole
+from baywindow.bench.sized import Drawn, Lengths, prefix, rng_of, sized, whole
 from baywindow.bench.tasks.ruler._words import KINDS
 from baywindow.documents.base import Document
 
@@ -22,6 +22,7 @@ PREFIX = "The special magic {kind} for {query} mentioned in the provided text ar
 INSTRUCTION_ONE = INSTRUCTION.replace("Some", "A").replace("are", "is")
 QUESTION_ONE = QUESTION.replace("are all", "is")
 PREFIX_ONE = PREFIX.replace("are", "is")
+_TYPICAL = 256
 DEPTHS = tuple(round(100 * i / 39) for i in range(40))  # per cent; the official 40 places
 
 
@@ -85,22 +86,30 @@ class _Filler:
         self._task = task
         self.name = order.haystack.name if task.haystack == "essay" else task.haystack
         rng = rng_of(task.name, order, "filler")
-        make, value = KINDS[task.key_kind], KINDS[task.value_kind]
 
         def other() -> str:
-            key = make(rng)
+            key = KINDS[task.key_kind](rng)
             while key in keys:
-                key = make(rng)
-            return NEEDLE.format(kind=task.value_kind, key=key, value=value(rng))
+                key = KINDS[task.key_kind](rng)
+            return _needle(task, key, rng)
 
         self._others: Drawn[str] = Drawn(other)
 
     def upto(self, room: int, joint: str) -> list[str]:
         if self._task.haystack == "needle":
-            return whole(self._others, room, self._order.counter, joint)
+            return whole(self._others, room, self._order.counter.once(("needles", self._task), self._lengths))
         if self._task.haystack == "noise":
             return noise(room, self._order, joint)
         return prefix(self._order.haystack.from_seed(self._order.seed), room, self._order.counter, joint)
+
+    def _lengths(self) -> Lengths:
+        rng = random.Random("typical needles")
+        typical = [_needle(self._task, KINDS[self._task.key_kind](rng), rng) for _ in range(_TYPICAL)]
+        return Lengths(typical, self._order.counter, "\n")
+
+
+def _needle(task: Needles, key: str, rng: random.Random) -> str:
+    return NEEDLE.format(kind=task.value_kind, key=key, value=KINDS[task.value_kind](rng))
 
 
 def noise(room: int, order: Order, joint: str) -> list[str]:
