@@ -13,7 +13,7 @@ from baywindow.models.base import Inspection, Score
 
 @pytest.fixture
 def scoring(scripted) -> Callable[..., object]:
-    """``scoring(worth)``: the log-probability of a word is ``worth(prompt, word)``; words are tokens."""
+    """``scoring(worth)``: the log-probability of a word is ``worth(all before it, word)``; words are tokens."""
 
     class Scoring(scripted):
         capabilities = frozenset({"text", "logprobs", "weights"})
@@ -29,7 +29,11 @@ def scoring(scripted) -> Callable[..., object]:
             self.asked.append((prompt, continuation))
             spans = tuple(m.span() for m in re.finditer(r"\S+", continuation))
             words = tuple(continuation[a:b] for a, b in spans)
-            return Score(np.array([self.worth(prompt, w) for w in words], dtype=np.float32), words, offsets=spans)
+            return Score(
+                np.array([self.worth(prompt + continuation[:a], continuation[a:b]) for a, b in spans], dtype=np.float32),
+                words,
+                offsets=spans,
+            )
 
         def inspect(self, text, layers, want):
             self.inspected.append((text, list(layers)))

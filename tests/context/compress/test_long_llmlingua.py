@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from baywindow.context.compress.long_llmlingua import RESTRICT, LongLlmlingua, passage_shares, passage_worth, word_worth
+from baywindow.context.compress.long_llmlingua import RESTRICT, LongLlmlingua, passage_shares, read_alone, word_worth
 from baywindow.context.condensed import cited
 from baywindow.context.run import Run
 from baywindow.errors import ConfigError
@@ -14,11 +13,12 @@ LINES = ["Fish was cheap and boats were many.", "Vault code 4711 belongs to Ida.
 QUESTION = "Which vault code?"
 
 
-def worth(prompt: str, word: str) -> float:
-    """The question is likely after the line with the vault; with the question, "code" and the number are."""
-    if prompt.strip() in LINES:
-        return -0.1 if "Vault" in prompt else -3.0 - 0.01 * len(prompt)
-    return -1.0 if "vault" in prompt.lower() and word in ("code", "4711") else -4.0
+def worth(before: str, word: str) -> float:
+    """The question is likely after the line with the vault; after the question, "code" and the number are."""
+    line, gap, _ = before.partition("\n\n")
+    if gap and line in LINES:
+        return -0.1 if "Vault" in line else -3.0 - 0.01 * len(line)
+    return -1.0 if before.startswith(QUESTION) and word in ("code", "4711") else -4.0
 
 
 @pytest.fixture
@@ -27,21 +27,21 @@ def run(corpus, scoring) -> Run:
 
 
 def test_a_passage_is_worth_the_questions_mean_log_probability_after_it(run) -> None:
-    passages = list(run.corpus.passages())
-    found = passage_worth(run, run.model, passages)
-    assert [prompt for prompt, _ in run.model.asked] == [f"{line}\n\n" for line in LINES]
-    assert {text for _, text in run.model.asked} == {QUESTION + RESTRICT}
-    expected = [-np.mean([-worth(f"{line}\n\n", w) for w in (QUESTION + RESTRICT).split()]) for line in LINES]
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    assert int(np.argmax(found)) == 1
+    found = read_alone(run, run.model, list(run.corpus.passages()))
+    assert run.model.asked == [("", f"{line}\n\n{QUESTION}{RESTRICT}") for line in LINES]
+    assert [reading.worth for reading in found] == pytest.approx([-3 - 0.01 * len(LINES[0]), -0.1, -3 - 0.01 * len(LINES[2])])
+    assert [reading.likely.tolist() for reading in found] == [[-4.0] * len(line.split()) for line in LINES]
 
 
 def test_a_word_is_worth_how_much_likelier_the_question_makes_it(run) -> None:
-    ((units, values),) = word_worth(run, run.model, [list(run.corpus.passages())[1]], contrast=True)
-    assert [LINES[1][u.start : u.end] for u in units] == ["Vault", "code", "4711", "belongs", "to", "Ida."]
+    passages = [list(run.corpus.passages())[1]]
+    alone = read_alone(run, run.model, passages)
+    assert [LINES[1][a:b] for a, b in alone[0].words] == ["Vault", "code", "4711", "belongs", "to", "Ida."]
+    (values,) = word_worth(run, run.model, passages, alone, contrast=True)
     assert values.tolist() == [0.0, 3.0, 3.0, 0.0, 0.0, 0.0]
-    ((_, plain),) = word_worth(run, run.model, [list(run.corpus.passages())[1]], contrast=False)
+    (plain,) = word_worth(run, run.model, passages, alone, contrast=False)
     assert plain.tolist() == [4.0, 1.0, 1.0, 4.0, 4.0, 4.0]
+    assert run.model.asked[-1] == (f"{QUESTION}\n\n", LINES[1])
 
 
 def test_better_passages_keep_larger_shares() -> None:
@@ -63,9 +63,9 @@ def test_worked_example(run) -> None:
 
 
 def test_the_coarse_step_stops_when_budget_and_spare_are_full(run) -> None:
-    # 6 + 7 words: with 5 + 7 tokens the second passage is the one that passes the limit, so two are left and two are scored for words.
+    # 6 + 7 words: with 5 + 7 tokens the second passage is the one that passes the limit, so two are left and their words are scored.
     kept = LongLlmlingua(budget_tokens=5, spare_tokens=7).compress(run, list(run.corpus.passages()))
-    assert len(run.model.asked) == 3 + 2 * 2
+    assert len(run.model.asked) == 3 + 2
     assert cited(kept[0]).line == 2
 
 
@@ -74,8 +74,8 @@ def test_orders(corpus, scoring, order, expected) -> None:
     lines = [f"Line{n} one two three four." for n in range(4)]
     rank = {"Line1": -0.1, "Line2": -0.2, "Line0": -0.3, "Line3": -0.4}
 
-    def by_line(prompt: str, word: str) -> float:
-        return next((v for name, v in rank.items() if name in prompt), -1.0)
+    def by_line(before: str, word: str) -> float:
+        return next((v for name, v in rank.items() if name in before), -1.0)
 
     run = Run("Q?", corpus(a="\n".join(lines)), scoring(by_line))
     kept = LongLlmlingua(budget_tokens=16, spare_tokens=100, dynamic=0.0, order=order).compress(run, list(run.corpus.passages()))

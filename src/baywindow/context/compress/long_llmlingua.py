@@ -11,15 +11,17 @@ Departs: see the card.
 
 Shapes and units: ``budget_tokens`` of the target model; ``dynamic`` is the difference in kept share between the mean and the best
 passage; pieces are exact spans of characters.
-Cost: one forward over all passages with logits for the question only, two over those that are left; no generated token.
+Cost: one forward over all passages, each with the question behind it, and one over those that are left; no generated token.
 Errors: CapabilityError if the scoring model gives no log-probabilities; ConfigError for an option out of range.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from baywindow.budget import Budgeted
 from baywindow.context.base import Compressor
@@ -27,6 +29,7 @@ from baywindow.context.compress._budget import best_units, say_dropped, share
 from baywindow.context.compress._scoring import parts_of, per_unit, scored_many, scorer_of
 from baywindow.context.compress._units import Unit, words
 from baywindow.context.compress.extractive import Extractive
+from baywindow.context.condensed import Span
 from baywindow.context.run import Run
 from baywindow.documents.base import Passage
 from baywindow.errors import ConfigError
@@ -77,10 +80,12 @@ class LongLlmlingua(Budgeted, Compressor):
         if given <= budget:
             return list(passages)
         scorer = scorer_of(run, self.scorer)
-        worth = passage_worth(run, scorer, passages)
-        best = None if worth is None else self._coarse(run, passages, worth, budget)
-        ranked = None if best is None else self._fine(run, scorer, [passages[i] for i in best], budget)
-        if best is None or ranked is None:
+        alone = read_alone(run, scorer, passages)
+        if alone is None:
+            return Extractive(budget_tokens=budget, by="words").compress(run, passages)
+        best = self._coarse(run, passages, [reading.worth for reading in alone], budget)
+        ranked = self._fine(run, scorer, [passages[i] for i in best], [alone[i] for i in best], budget)
+        if ranked is None:
             return Extractive(budget_tokens=budget, by="words").compress(run, passages)
         kept = best_units(run, [passages[i] for i in best], ranked, budget, " ")
         kept = self._ordered(kept, passages)
@@ -98,17 +103,17 @@ class LongLlmlingua(Budgeted, Compressor):
                 break
         return best
 
-    def _fine(self, run: Run, scorer: LanguageModel, best: list[Passage], budget: int) -> list[Unit] | None:
+    def _fine(self, run: Run, scorer: LanguageModel, best: list[Passage], alone: list[Alone], budget: int) -> list[Unit] | None:
         """The words in the order in which room is made for them: every passage is filled up in step, to its own share."""
-        values = word_worth(run, scorer, best, contrast=self.contrast)
+        values = word_worth(run, scorer, best, alone, contrast=self.contrast)
         if values is None:
             return None
         shares = passage_shares(len(best), budget / max(1, sum(run.model.count_tokens(p.text) for p in best)), self.dynamic)
         queue = []
-        for i, (units, worth) in enumerate(values):
+        for i, worth in enumerate(values):
             for rank, at in enumerate(np.argsort(-worth, kind="stable")):
-                queue.append(((rank + 1) / len(units) / shares[i], i, units[int(at)]))
-        return [unit for _, _, unit in sorted(queue, key=lambda entry: entry[:2])]
+                queue.append(((rank + 1) / len(worth) / shares[i], i, alone[i].words[int(at)]))
+        return [Unit(i, *span) for _, i, span in sorted(queue, key=lambda entry: entry[:2])]
 
     def _ordered(self, kept: list[Passage], passages: list[Passage]) -> list[Passage]:
         if self.order == "original":
@@ -122,39 +127,53 @@ class LongLlmlingua(Budgeted, Compressor):
         return kept if self.order == "sort" else kept[::2] + kept[1::2][::-1]
 
 
-def passage_worth(run: Run, scorer: LanguageModel, passages: list[Passage]) -> list[float] | None:
-    """Mean log-probability of the question after each passage (the best part of one too long for the scorer); higher is better."""
+@dataclass(frozen=True)
+class Alone:
+    """A passage read without the question before it: ``worth`` is the mean log-probability of the question after it (after the best
+    part of one too long for the scorer), ``likely`` the mean log-probability of each of its ``words``."""
+
+    worth: float
+    words: list[Span]
+    likely: NDArray[np.float32]
+
+
+def read_alone(run: Run, scorer: LanguageModel, passages: list[Passage]) -> list[Alone] | None:
+    """Both in one reading: the passage, and then the question."""
     asked = run.question + RESTRICT
     places = [(i, span) for i, p in enumerate(passages) for span in parts_of(scorer, p.text, asked)]
-    found = scored_many(run, scorer, [(f"{passages[i].text[start:end]}\n\n", asked) for i, (start, end) in places])
+    found = scored_many(run, scorer, [("", f"{passages[i].text[start:end]}\n\n{asked}") for i, (start, end) in places])
     if found is None:
         return None
     worth = [-np.inf] * len(passages)
-    for (i, _), score in zip(places, found, strict=True):
-        worth[i] = max(worth[i], -score.nll)
-    return worth
+    spans = [words(p.text) for p in passages]
+    likely = [np.zeros(len(s), dtype=np.float32) for s in spans]
+    for (i, (start, end)), score in zip(places, found, strict=True):
+        after = [lp for lp, (_, stop) in zip(score.logprobs, score.offsets, strict=True) if stop > end - start + 2]
+        worth[i] = max(worth[i], float(np.mean(after)))
+        inside = _inside(spans[i], start, end)
+        likely[i][inside] = per_unit(score, [spans[i][n] for n in inside], start)
+    return [Alone(*parts) for parts in zip(worth, spans, likely, strict=True)]
 
 
-def word_worth(run: Run, scorer: LanguageModel, passages: list[Passage], *, contrast: bool) -> list[tuple[list[Unit], np.ndarray]] | None:
-    """For every passage its words and their worth: ln p(word | question) - ln p(word), or -ln p(word | question) without contrast."""
+def word_worth(
+    run: Run, scorer: LanguageModel, passages: list[Passage], alone: list[Alone], *, contrast: bool
+) -> list[NDArray[np.float32]] | None:
+    """For every passage the worth of its words: ln p(word | question) - ln p(word), or -ln p(word | question) without contrast."""
     asked = f"{run.question}\n\n"
     places = [(i, span) for i, p in enumerate(passages) for span in parts_of(scorer, p.text, asked)]
-    texts = [passages[i].text[start:end] for i, (start, end) in places]
-    pairs = [(asked, text) for text in texts] + ([("", text) for text in texts] if contrast else [])
-    found = scored_many(run, scorer, pairs)
+    found = scored_many(run, scorer, [(asked, passages[i].text[start:end]) for i, (start, end) in places])
     if found is None:
         return None
-    made: list[tuple[list[Unit], np.ndarray]] = []
-    spans = [words(p.text) for p in passages]
-    values = [np.zeros(len(s), dtype=np.float32) for s in spans]
-    for at, (i, (start, end)) in enumerate(places):
-        inside = [n for n, (a, b) in enumerate(spans[i]) if start <= a and b <= end]
-        some = [spans[i][n] for n in inside]
-        given = per_unit(found[at], some, start)
-        values[i][inside] = given - per_unit(found[at + len(places)], some, start) if contrast else -given
-    for i, passage_spans in enumerate(spans):
-        made.append(([Unit(i, *span) for span in passage_spans], values[i]))
-    return made
+    values = [np.zeros(len(reading.words), dtype=np.float32) for reading in alone]
+    for (i, (start, end)), score in zip(places, found, strict=True):
+        inside = _inside(alone[i].words, start, end)
+        given = per_unit(score, [alone[i].words[n] for n in inside], start)
+        values[i][inside] = given - alone[i].likely[inside] if contrast else -given
+    return values
+
+
+def _inside(spans: list[Span], start: int, end: int) -> list[int]:
+    return [n for n, (a, b) in enumerate(spans) if start <= a and b <= end]
 
 
 def passage_shares(count: int, base: float, dynamic: float) -> list[float]:
