@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 
@@ -11,7 +12,7 @@ from baywindow.bench import find
 from baywindow.bench.base import Turn
 from baywindow.bench.tasks import helmet
 from baywindow.bench.tasks._loading import Row
-from baywindow.bench.tasks.helmet import _records, _scores
+from baywindow.bench.tasks.helmet import _demos, _scores
 from baywindow.bench.tasks.helmet._tables import CATEGORIES, LEVELS, PARTS
 from baywindow.errors import ConfigError, SourceError
 
@@ -88,9 +89,9 @@ def test_labels_are_numbers_drawn_for_each_text_and_examples_are_balanced(sets):
 
 def test_every_round_of_examples_has_every_label_once():
     rows = [Row({"text": f"{label}{i}", "label": label}, "x") for label in "abc" for i in range(2)]
-    drawn = [r.text("label") for r in _records.balanced(rows, 9, random.Random(1))]
+    drawn = [r.text("label") for r in _demos.balanced(rows, 9, random.Random(1))]
     assert all(sorted(drawn[i : i + 3]) == ["a", "b", "c"] for i in (0, 3, 6))  # the third round repeats rows
-    assert _records.balanced([], 5, random.Random(1)) == []
+    assert _demos.balanced([], 5, random.Random(1)) == []
 
 
 def test_a_label_without_examples_says_what_to_give(sets, tmp_path):
@@ -126,11 +127,24 @@ def test_long_texts_say_where_they_are_to_be_cut(sets):
     assert len(sets.samples("helmet.multi_lexsum_8k")) == 1  # a case without a short summary is left out
 
 
+def test_demonstrations_of_long_texts_are_other_records_without_their_texts(sets, tmp_path):
+    rows = [{"context": f"Book {i}.", "input": f"Who is {i}?", "answer": [f"Person {i}"]} for i in range(4)]
+    (tmp_path / "longbook_qa_eng.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    made = list(sets.task("helmet.infbench_qa_8k").load(tmp_path))
+    assert len(made) == 4
+    for i, sample in enumerate(made):
+        assert sample.metadata["shots"] == sample.instruction.count("[the text]\nQuestion: Who is ") == 2
+        assert f"Person {i}" not in sample.instruction
+        assert sample.context == f"Book {i}."
+    [alone] = sets.samples("helmet.infbench_qa_8k")
+    assert alone.metadata["shots"] == 0
+
+
 def test_the_overall_score_is_the_mean_of_seven_means():
     scores = {f"helmet.{name}_8k": 1.0 for names in CATEGORIES.values() for name in names}
     scores["helmet.nq_8k"] = 0.0  # one of four
     found = helmet.overall(scores, "8k")
-    assert found["rag"] == 0.75
+    assert found["passages"] == 0.75
     assert found["overall"] == pytest.approx((6 + 0.75) / 7)
     del scores["helmet.msmarco_8k"]
     assert "overall" not in helmet.overall(scores, "8k")

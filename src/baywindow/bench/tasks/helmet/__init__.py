@@ -53,7 +53,7 @@ SUITE = Suite(
         "a category's mean takes each task's main score; the published one also averages the citation scores in (here in 'also')",
         "key points and sentences of a summary are judged one by one, where the published judge is asked for a count of all",
         "texts are cut at their end by the runner, to metadata['context_tokens'] of its own tokenizer; the published cut uses Llama 2's",
-        "long questions and summaries have no demonstrations of other texts, and stories are not filtered by their length in tokens",
+        "demonstrations of long questions and summaries are other records of the same file; stories are not filtered by their length",
         "an answer with no letter in SQuAD's normal form never counts as found",
     ),
     tasks=tuple(loaded(part, load) for part in PARTS),

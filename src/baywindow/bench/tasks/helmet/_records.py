@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from baywindow.bench.base import Sample
-from baywindow.bench.tasks._loading import Row, documents_of, found, rows_of
+from baywindow.bench.tasks._loading import Row
+from baywindow.bench.tasks.helmet._demos import balanced, examples, seeded, with_shown
+from baywindow.bench.tasks.helmet._long import LONG, long
 from baywindow.bench.tasks.helmet._tables import Part
 from baywindow.documents.base import Document
 from baywindow.errors import SourceError
@@ -24,21 +24,6 @@ _QAMPARI = (
     "List the answers to the question from the documents only; some of them may not matter. Part them by commas and cite for each the one "
     "document it is from, by its number in square brackets, such as [2]. If there are more than five answers, name at least five."
 )
-
-
-def examples(part: Part, path: Path | None) -> list[Row]:
-    """Rows that demonstrations are taken from; none if the person gave the test file alone."""
-    if not part.demos or path is None or path.is_file():
-        return []
-    try:
-        return list(rows_of(found(path, (part.demos,), "")))
-    except SourceError:
-        return []
-
-
-def seeded(key: str, seed: int = 42) -> random.Random:
-    """The same draws for the same question, in every process."""
-    return random.Random((int(sha256(key.encode("utf-8")).hexdigest(), 16) + seed) % 2**31)
 
 
 def ruler(part: Part, number: int, row: Row, demos: Sequence[Row]) -> Sample:
@@ -66,7 +51,7 @@ def rag(part: Part, number: int, row: Row, demos: Sequence[Row]) -> Sample | Non
     drawn = seeded(str(row.get("id") or question), 0).sample(others, min(part.shots, len(others)))
     shown = "\n\n".join(f"{_passages(d)}\n\nQuestion: {d.text('question')}\nAnswer: {d.texts('answers')[0]}" for d in drawn)
     documents = [Document(_passage(c), f"{part.task}/{number}/{i}") for i, c in enumerate(row.get("ctxs") or [], 1)]
-    return part.sample(number, documents, question, row.texts("answers"), instruction=_with(part.instruction, shown), shots=len(drawn))
+    return part.sample(number, documents, question, row.texts("answers"), instruction=with_shown(part.instruction, shown), shots=len(drawn))
 
 
 def rerank(part: Part, number: int, row: Row, demos: Sequence[Row]) -> Sample:
@@ -76,7 +61,7 @@ def rerank(part: Part, number: int, row: Row, demos: Sequence[Row]) -> Sample:
     shown = "\n\n".join(f"{_ranked(d.get('ctxs'))}\n\nQuery: {d.text('query')}\nRanking: {_order(d.get('ctxs'))}" for d in drawn)
     documents = [Document(_with_id(c), f"{part.task}/{number}/{c['id']}") for c in listed]
     relevance = {str(c["id"]): int(c["label"]) for c in listed}
-    told = {"relevance": relevance, "instruction": _with(part.instruction, shown), "shots": len(drawn)}
+    told = {"relevance": relevance, "instruction": with_shown(part.instruction, shown), "shots": len(drawn)}
     return part.sample(number, documents, query, (_order(listed),), **told)
 
 
@@ -94,21 +79,6 @@ def icl(part: Part, number: int, row: Row, demos: Sequence[Row]) -> Sample:
     return part.sample(number, (document,), text, (label[row.text("label")],), labels=len(names))
 
 
-def balanced(rows: Sequence[Row], count: int, draw: random.Random) -> list[Row]:
-    """``count`` rows in rounds, each round one row of every label in a new order; a label with too few rows repeats them."""
-    by_label: dict[str, list[Row]] = {}
-    for row in rows:
-        by_label.setdefault(row.text("label"), []).append(row)
-    rounds = math.ceil(count / len(by_label)) if by_label else 0
-    drawn = {name: _repeated(found_rows, rounds, draw) for name, found_rows in sorted(by_label.items())}
-    chosen: list[Row] = []
-    for i in range(rounds):
-        one_each = [found_rows[i] for found_rows in drawn.values()]
-        draw.shuffle(one_each)
-        chosen += one_each
-    return chosen[:count]
-
-
 def cite(part: Part, number: int, row: Row, demos: Sequence[Row]) -> Sample:
     listing = "qampari" in part.name
     shown = [{"title": str(d.get("title", "")), "text": str(d.get("text", ""))} for d in (row.get("docs") or [])[: part.count]]
@@ -119,57 +89,27 @@ def cite(part: Part, number: int, row: Row, demos: Sequence[Row]) -> Sample:
         "aliases": [list(accepted) for accepted in aliases or []],
         "passages": [f"Title: {d['title']}\n{d['text']}" for d in shown],
         "items": listing,
-        "instruction": _with(_QAMPARI if listing else _ASQA, _cited(demos, part.shots)),
+        "instruction": with_shown(_QAMPARI if listing else _ASQA, _cited(demos, part.shots)),
         "answer": ", ".join(gold) if listing else "; ".join(gold),
     }
     return part.sample(number, documents, row.text("question"), gold, **told)
 
 
-def narrativeqa(part: Part, number: int, row: Row, demos: Sequence[Row]) -> Sample:
-    document, question = row.get("document") or {}, row.get("question") or {}
-    text = document.get("text", "") if isinstance(document, dict) else str(document)
-    asked = question.get("text", "") if isinstance(question, dict) else str(question)
-    gold = [str(a.get("text", a) if isinstance(a, dict) else a) for a in row.get("answers") or []]
-    return _long(part, number, text, asked, gold)
-
-
-def book(part: Part, number: int, row: Row, demos: Sequence[Row]) -> Sample:
-    question, gold = str(row.get("input") or ""), list(row.texts("answer"))
-    if "choice" in part.name:
-        options = row.texts("options")
-        if not gold or gold[0] not in options:
-            raise SourceError(f"{row.place}: the answer is none of the options", hint="is this the published file?")
-        right = "ABCD"[options.index(gold[0])]
-        gold = [right, f"{right}. {gold[0]}"]
-        question += "\nOptions:\n" + "\n".join(f"{mark}. {option}" for mark, option in zip("ABCD", options, strict=False))
-    return _long(part, number, row.text("context"), question, gold)
-
-
-def lexsum(part: Part, number: int, row: Row, demos: Sequence[Row]) -> Sample | None:
-    summary = row.get("summary/short")
-    return _long(part, number, "\n\n".join(row.texts("sources")), "", [str(summary)]) if summary else None
-
-
-def _long(part: Part, number: int, text: str, question: str, gold: Sequence[str]) -> Sample:
-    """A long text, to be cut at its end to the level's context tokens by whoever has a tokenizer."""
-    return part.sample(number, documents_of(text, f"{part.task}/{number}"), question, gold, context_tokens=part.context_tokens)
-
-
 KINDS: Mapping[str, Callable[[Part, int, Row, Sequence[Row]], Sample | None]] = {
     "ruler": ruler,
     "json_kv": json_kv,
-    "rag": rag,
+    "kilt": rag,
     "rerank": rerank,
     "icl": icl,
     "cite": cite,
-    "narrativeqa": narrativeqa,
-    "book": book,
-    "lexsum": lexsum,
 }
 
 
 def samples(part: Part, path: Path | None) -> Iterator[Sample]:
     """All samples of a part, numbered in the file's order; records that the published code filters out leave no gap."""
+    if part.kind in LONG:
+        yield from long(part, path)
+        return
     demos, number = examples(part, path), 0
     for row in part.source.rows(path):
         if sample := KINDS[part.kind](part, number, row, demos):
@@ -206,14 +146,3 @@ def _cited(demos: Sequence[Row], shots: int) -> str:
         documents = "\n\n".join(f"Document [{i}](Title: {d['title']}): {d['text']}" for i, d in enumerate(demo["docs"], 1))
         made.append(f"Question: {demo['question']}\n\n{documents}\n\nAnswer: {demo['answer']}")
     return "\n\n\n".join(made)
-
-
-def _repeated(rows: Sequence[Row], count: int, draw: random.Random) -> list[Row]:
-    chosen: list[Row] = []
-    while len(chosen) < count:
-        chosen += draw.sample(rows, min(len(rows), count - len(chosen)))
-    return chosen
-
-
-def _with(instruction: str, shown: str) -> str:
-    return f"{instruction}\n\n{shown}\n" if shown else instruction

@@ -98,7 +98,7 @@ def _rag(i: int, level: str) -> list[Part]:
     count = (50, 105, 220, 440, 1000)[i]
     return [
         _part(
-            "rag",
+            "kilt",
             name,
             level,
             file.format(count),
@@ -185,7 +185,7 @@ PARTS = tuple(part for i, level in enumerate(LEVELS) for category in (_recall, _
 # The paper's score: the mean of seven categories, each the mean of its tasks.
 CATEGORIES = {
     "recall": ("json_kv", *_RULER),
-    "rag": tuple(_KILT),
+    "passages": tuple(_KILT),
     "cite": ("alce_asqa", "alce_qampari"),
     "rerank": ("msmarco",),
     "icl": tuple(_SHOTS),
