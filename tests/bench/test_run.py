@@ -165,3 +165,45 @@ def test_kill_9_loses_at_most_the_sample_in_flight(toy, answerer, tmp_path: Path
     assert len(rows) == 2 * 2 * 8
     assert model.calls == 32 - len(kept)  # one call a row: nothing was repeated
     assert [r for r in rows if r.key in {k.key for k in kept}] == kept
+
+
+def test_replies_for_some_samples_come_after_likelihoods_for_all(toy, answerer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`generate=2` of 5: rows of the first two samples are measured again with a reply; the others keep likelihood alone."""
+    order: list[tuple[int, bool]] = []
+
+    class Watching(running.Local):
+        def run(self, units: Any) -> Any:
+            for unit, rows in super().run(units):
+                order.append((unit.number, unit.way.generate))
+                # A model with open weights leaves replies out; this one cannot, so they are taken out here.
+                yield unit, rows if unit.way.generate else [replace(r, reply=None, score=None) for r in rows]
+
+    path = tmp_path / "r.bay.sqlite"
+    plan = replace(PLAN, tasks=("toy.find",), lengths=(64,), recipes=("stock",), samples=5, generate=2)
+    with Store(path, write=True, make=True) as store:
+        running.run(store, plan, lambda name, settings: answerer(), lambda state: None, Watching)
+        rows = store.rows()
+    assert order == [(0, False), (1, False), (2, False), (3, False), (4, False), (0, True), (1, True)]
+    assert [r.reply is not None for r in rows] == [True, True, False, False, False]
+    assert all(r.nll is not None for r in rows)
+
+
+def test_a_share_of_the_hours_is_kept_for_replies(toy, answerer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 s, 10 s a sample: 10 samples are measured in the first 300 s, two replies written, and the rest goes into more samples."""
+    now = [0.0]
+    monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
+    written = []
+
+    class Slow(running.Local):
+        def run(self, units: Any) -> Any:
+            for unit, rows in super().run(units):
+                now[0] += 10.0
+                written.append(unit.way.generate)
+                yield unit, rows if unit.way.generate else [replace(r, reply=None, score=None) for r in rows]
+
+    plan = replace(PLAN, tasks=("toy.find",), lengths=(64,), recipes=("stock",), samples=0, hours=400 / 3600, generate=2)
+    with Store(tmp_path / "r.bay.sqlite", write=True, make=True) as store:
+        running.run(store, plan, lambda name, settings: answerer(), lambda state: None, Slow)
+    assert written[:12] == [False] * 10 + [True] * 2
+    assert 38 <= len(written) <= 40
+    assert not any(written[12:])

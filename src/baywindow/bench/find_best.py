@@ -12,7 +12,8 @@ import numpy as np
 
 from baywindow.bench.base import Generated
 from baywindow.bench.engine import Unit
-from baywindow.bench.run import ModelRun
+from baywindow.bench.measure import Way
+from baywindow.bench.model_run import ModelRun
 from baywindow.bench.store import Row
 from baywindow.bench.ucb_e import Matrix, UcbE, UcbELowRank
 
@@ -63,7 +64,8 @@ class Search:
         """Measure one pair and keep it. What fails is worth nothing."""
         task, length, number = self.samples[column]
         recipe = self.run.recipes[self.recipes[row]]
-        unit: Unit = replace(self.run.unit(task, length, number), recipes=(str(recipe),))
+        way = Way(generate=self.by == "score", max_new_tokens=self.run.plan.max_new_tokens)
+        unit: Unit = replace(self.run.unit(task, length, number), recipes=(str(recipe),), way=way)
         rows = [r for _, found in self.run.engine.run([unit]) for r in found]
         self.run.store.add([replace(r, model=self.run.name) for r in rows])
         return self._value(rows)

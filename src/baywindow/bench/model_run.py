@@ -1,0 +1,254 @@
+"""One model's part of a run: in which order its samples are measured, and when to stop."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from baywindow import recipe as recipes_of_text
+from baywindow.bench import choose, fitting
+from baywindow.bench.base import Generated, Task
+from baywindow.bench.engine import Engine, Unit
+from baywindow.bench.measure import Way
+from baywindow.bench.plan import LEAST_SAMPLES, MOST_SAMPLES, Plan, length_text, tasks_of
+from baywindow.bench.schedule import Column, Schedule
+from baywindow.bench.store import Row, Store
+from baywindow.models.base import LanguageModel
+from baywindow.recipe import Recipe
+
+MOST_FAILURES = 10  # of a model or of a recipe that has never succeeded
+BEST_AFTER = 3  # samples a cell, before the best recipes are chosen for the lengths that only they get
+WRITING_SHARE = 0.25  # of a model's time, for replies where they are written for some samples only
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Where a run stands, for a person who waits. ``left_s`` None: not yet known."""
+
+    text: str
+    done: int
+    total: int | None
+    left_s: float | None
+
+
+Tell = Callable[[State], None]
+
+
+Tell = Callable[[State], None]
+
+
+class ModelRun:
+    """One model's part of a run."""
+
+    def __init__(
+        self, store: Store, plan: Plan, name: str, model: LanguageModel, engine: Engine, tell: Callable[[State], None], machine_id: int
+    ) -> None:
+        self.store, self.plan, self.model, self.engine, self.machine_id = store, plan, model, engine, machine_id
+        self.name, self._tell = name, tell
+        store.set_fact(f"model:{name}", {"fingerprint": model.fingerprint, "window": model.context_length, "label": model.label})
+        self.tasks = tasks_of(plan.tasks)
+        self.recipes = {r.hash: r for r in map(recipes_of_text.parse, plan.recipes)}
+        self.reach, refused = fitting.reaches(model, list(self.recipes.values()))
+        if len(refused) == len(self.recipes):
+            fitting.raise_refused(refused, self.recipes)
+        fitting.check(model, plan.lengths, self.reach)
+        self.have = store.keys()
+        self.failed: dict[str, int] = defaultdict(int)
+        self.worked: set[str] = set()
+        self.stopped = False  # the model only fails
+        self.schedule = self._schedule(refused)
+        for length in filter(self._waits, plan.lengths):
+            self.schedule.waiting[length] = min(1.0, (plan.best[length_text(length)] + 2) / len(self.recipes))
+        self._keep_decisions(None)
+
+    # -- what is to be done -----------------------------------------------------------------------------------------------
+
+    def _schedule(self, refused: dict[str, str]) -> Schedule:
+        """All columns, less those that the model cannot read; those with fixed texts have length 0."""
+        made = sum(isinstance(t, Generated) for t in self.tasks)
+        tasks = dict.fromkeys(self.plan.lengths, made) if made else {}
+        if made < len(self.tasks):
+            tasks[0] = len(self.tasks) - made
+        columns = [(length, h) for length in tasks for h in self._stock_first()]
+        schedule = Schedule(columns, tasks, frozenset(h for h, r in self.recipes.items() if r == Recipe()))
+        for model, _, length, _, turn, recipe_hash in self.have:
+            if model == self.name and turn == 0:
+                schedule.have[length, recipe_hash] += 1
+        for column in columns:
+            if column[1] in refused:
+                schedule.drop([column], refused[column[1]])
+            elif self.reach[column[1]] < column[0]:
+                schedule.drop([column], f"reads at most {self.reach[column[1]]} tokens on this model")
+        for length, recipe_hash, why in self.store.fact(f"dropped:{self.name}", []):
+            schedule.drop([(length, recipe_hash)], why)
+        return schedule
+
+    def _stock_first(self) -> list[str]:
+        return sorted(self.recipes, key=lambda h: self.recipes[h] != Recipe())
+
+    def _waits(self, length: int) -> bool:
+        """Whether this length is for the best recipes only, and these are not known yet."""
+        return length_text(length) in self.plan.best and self.store.fact(self._best_name(length)) is None
+
+    def _best_name(self, length: int) -> str:
+        return f"best:{self.name}:{length}"
+
+    # -- doing it -----------------------------------------------------------------------------------------------------------
+
+    def until(self, deadline: float) -> None:
+        """Measure until every kept cell has its samples or the time is over.
+
+        Where replies are written for some samples only, likelihoods come first, for all; then these replies, in time set aside for them;
+        then, if hours are what limits the run, more samples.
+        """
+        writing = WRITING_SHARE * (deadline - time.monotonic()) if self.plan.generate and self.plan.hours else 0.0
+        if self._rounds(deadline - writing, most=LEAST_SAMPLES if writing else MOST_SAMPLES) and self.plan.generate:
+            self._write_replies(deadline)
+        if writing:
+            self._rounds(deadline, most=MOST_SAMPLES)
+
+    def _rounds(self, deadline: float, most: int) -> bool:
+        """Rounds in turn, the length with the fewest first; False if the model only fails."""
+        samples = self._samples(deadline, most)
+        while time.monotonic() < deadline:
+            for length in [at for at in self.plan.lengths if self._waits(at)]:
+                self._choose_best(length)
+            open_lengths = [at for at in self.schedule.lengths if not self._waits(at) and self.schedule.done[at] < samples]
+            if not open_lengths:
+                break
+            length = min(open_lengths, key=lambda at: (self.schedule.done[at], at))
+            if not self._round(length, samples, deadline):
+                break
+            self.schedule.done[length] += 1
+            samples = self._samples(deadline, most)
+        return not self.stopped
+
+    def _samples(self, deadline: float, most: int) -> int:
+        """Samples a cell: the plan's, else what the time allows once every length has been tried."""
+        lengths = [at for at in self.schedule.lengths if not self._waits(at)]
+        if self.plan.samples or not all(self.schedule.done[at] for at in lengths):
+            return self.plan.samples or LEAST_SAMPLES
+        samples = min(most, self.schedule.decide(deadline - time.monotonic()))
+        self._keep_decisions(samples)
+        return samples
+
+    def _write_replies(self, deadline: float) -> None:
+        """Replies for the first samples of every cell that was measured without; the rows are measured anew, reply and all."""
+        bare = {r.key for r in self.store.rows() if r.model == self.name and r.reply is None and not r.error}
+        lengths = [at for at in self.schedule.lengths if not self._waits(at)]
+        for number, length in itertools.product(range(self.plan.generate), lengths):
+            for task in self._tasks_at(length):
+                active = [h for h in self.schedule.active(length) if (self.name, task.name, length, number, 0, h) in bare]
+                unit = self.unit(task, length, number)
+                unit = replace(unit, recipes=tuple(str(self.recipes[h]) for h in active), way=replace(unit.way, generate=True))
+                if active and not self._measure([unit], deadline, lambda unit, rows, seconds: self._say_writing(unit)):
+                    return
+
+    def _round(self, length: int, samples: int, deadline: float) -> bool:
+        """One more sample of every task at a length; False if time or the model ended it."""
+        number = self.schedule.done[length]
+        units = [u for u in (self.unit(t, length, number) for t in self._tasks_at(length)) if u.recipes]
+
+        def kept(unit: Unit, rows: list[Row], seconds: float) -> None:
+            self.schedule.spent((length, rows[0].recipe_hash), seconds)
+            self._say(unit, samples, deadline)
+
+        return self._measure(units, deadline, kept)
+
+    def _measure(self, units: list[Unit], deadline: float, kept: Callable[[Unit, list[Row], float], None]) -> bool:
+        """Measure and keep; False if time or the model ended it."""
+        before = time.monotonic()
+        with closing(_closable(self.engine.run(units))) as rows_of:
+            for unit, rows in rows_of:
+                self.store.add([replace(row, model=self.name) for row in rows])
+                self.have.update(replace(row, model=self.name).key for row in rows)
+                now = time.monotonic()
+                kept(unit, rows, now - before)
+                before = now
+                if self._hopeless(rows) or now >= deadline:
+                    return False
+        return True
+
+    def _tasks_at(self, length: int) -> list[Task]:
+        return [t for t in self.tasks if isinstance(t, Generated) == (length > 0)]
+
+    def unit(self, task: Task, length: int, number: int) -> Unit:
+        """One sample with the recipes that lack it."""
+        active = self.schedule.active(length)
+        lacking = [h for h in active if (self.name, task.name, length, number, 0, h) not in self.have]
+        windows = [n for h, n in self.reach.items() if length <= n < fitting.ANY_LENGTH]
+        new = min(task.max_new_tokens, self.plan.max_new_tokens or task.max_new_tokens)
+        return Unit(
+            model=self.name,
+            task=task.name,
+            length=length,
+            number=number,
+            tokens=fitting.ordered_tokens(length, windows, new),
+            recipes=tuple(str(self.recipes[h]) for h in lacking),
+            way=Way(generate=not self.plan.generate, max_new_tokens=self.plan.max_new_tokens),
+            haystack=self.plan.haystack,
+            data=self.plan.data,
+            machine=self.machine_id,
+        )
+
+    # -- failures, decisions, progress ----------------------------------------------------------------------------------------
+
+    def _hopeless(self, rows: list[Row]) -> bool:
+        """Count failures; a recipe that only fails is dropped. True if the model itself only fails."""
+        recipe_hash = rows[0].recipe_hash
+        for name in (recipe_hash, ""):
+            if all(row.error for row in rows):
+                self.failed[name] += 1
+            else:
+                self.worked.add(name)
+        if "" not in self.worked and self.failed[""] >= MOST_FAILURES:
+            self.stopped = True
+            self.store.set_fact(f"stopped:{self.name}", f"every one of the first {MOST_FAILURES} samples failed: {rows[-1].error}")
+            return True
+        if recipe_hash not in self.worked and self.failed[recipe_hash] >= MOST_FAILURES:
+            columns = [c for c in self.schedule.kept if c[1] == recipe_hash]
+            self.schedule.drop(columns, f"failed on its first {MOST_FAILURES} samples: {rows[-1].error}")
+            self._keep_decisions(None)
+        return False
+
+    def _choose_best(self, length: int) -> None:
+        """Once the shorter lengths have some samples: the best recipes there, and chance beside them, are what this length gets."""
+        shorter = [at for at in self.schedule.lengths if at < length and not self._waits(at)]
+        if not shorter or any(self.schedule.done[at] < BEST_AFTER for at in shorter):
+            return
+        rows = [r for r in self.store.rows() if r.model == self.name and r.length in shorter]
+        self.schedule.waiting.pop(length, None)
+        kept = choose.best(rows, list(self.recipes.values()), self.plan.best[length_text(length)])
+        self.schedule.drop([c for c in self.schedule.kept if c[0] == length and c[1] not in kept], "not among the best at shorter lengths")
+        self.store.set_fact(self._best_name(length), sorted(kept))
+        self._keep_decisions(None)
+
+    def _keep_decisions(self, samples: int | None) -> None:
+        name = self.name
+        dropped: list[tuple[int, str, str]] = [(length, h, why) for (length, h), why in self.schedule.dropped.items()]
+        self.store.set_fact(f"dropped:{name}", dropped)
+        self.store.set_fact(f"dropped_names:{name}", {h: str(r) for h, r in self.recipes.items()})
+        if samples is not None:
+            self.store.set_fact(f"samples:{name}", samples)
+
+    def _say_writing(self, unit: Unit) -> None:
+        text = f"{self.name}: replies to {unit.task}, {length_text(unit.length)}, sample {unit.number + 1} of {self.plan.generate}"
+        self._tell(State(text=text, done=0, total=None, left_s=None))
+
+    def _say(self, unit: Unit, samples: int, deadline: float) -> None:
+        kept: list[Column] = self.schedule.kept
+        total = sum(self.schedule.tasks[length] for length, _ in kept) * samples
+        done = sum(self.schedule.have[column] for column in kept)
+        left = min(self.schedule.left(samples), deadline - time.monotonic())
+        text = f"{self.name}: {unit.task}, {length_text(unit.length)}, sample {unit.number + 1} of {samples}"
+        self._tell(State(text=text, done=done, total=max(total, done), left_s=max(0.0, left)))
+
+
+def _closable(rows: Iterator[Any]) -> Any:
+    """An iterator that can be closed, whether it is a generator or not."""
+    return rows if hasattr(rows, "close") else (item for item in rows)
