@@ -8,7 +8,7 @@ from baywindow.bench.base import Order, Sample, Turn
 from baywindow.documents.base import Document
 from baywindow.errors import ConfigError
 
-OPTIONS = {"turns": 5, "mode": "multi_turn"}
+OPTIONS = {"turns": 5, "mode": "multi_request"}
 MODES = ("multi_turn", "multi_request")
 
 
@@ -28,10 +28,10 @@ def mode_of(order: Order) -> str:
 
 
 def shared(order: Order, *, context: str, instruction: str, turns: Sequence[Turn]) -> Sample:
-    """One document and all its questions. ``mode`` in the metadata tells the runner how they meet the context:
+    """One document and all its questions. ``mode`` in the metadata says how they are meant to meet the context:
 
-    ``multi_turn``: each question follows the one before and its gold answer; ``multi_request``: each meets a fresh copy of the context's
-    cache, so that nothing that compressed it has seen a question.
+    ``multi_request``: each meets a fresh copy of the context's cache, so that nothing that compressed it has seen a question;
+    ``multi_turn``: each follows the one before and its gold answer.
     """
     first = turns[0]
     return Sample(
