@@ -90,7 +90,7 @@ class Lengths:
         self._counter, self._joint = counter, joint
         counts = [self.exact(unit) for unit in typical]
         features = np.array([self._features(unit) for unit in typical])
-        self._weights = np.linalg.lstsq(features, np.array(counts, dtype=float), rcond=None)[0].tolist()
+        self._weights: list[float] = np.linalg.lstsq(features, np.array(counts, dtype=float), rcond=None)[0].tolist()
 
     def __call__(self, unit: str) -> float:
         return sum(w * x for w, x in zip(self._weights, self._features(unit), strict=True))

@@ -6,13 +6,15 @@ yuyijiong/hard_retrieval_for_llm was read for the tasks and the scoring; none of
 
 from __future__ import annotations
 
-from baywindow.bench.base import Generated, Suite
+from collections.abc import Callable
+
+from baywindow.bench.base import Generated, Order, Sample, Suite
 from baywindow.bench.tasks.hyper_multi_step import _pairs, _scoring, _students
 
 __all__ = ["SUITE"]
 
 _STYLE = {"style": "direct"}
-_TASKS = (
+_TASKS: tuple[tuple[str, str, Callable[[Order], Sample], dict[str, object], str], ...] = (
     ("simple_k2v", "the value of a key", _pairs.key_to_value, {}, "value"),
     ("simple_v2k", "the one key that has a value", _pairs.value_to_key, {}, "key"),
     ("multi_step", "a key whose first digits are the values of other keys", _pairs.multi_step, {"steps": 3}, "key_value"),

@@ -42,7 +42,7 @@ def hyper_multi_step_key(reply: str, turn: Turn) -> float:
 def hyper_multi_step_key_value(reply: str, turn: Turn) -> float:
     """Half a point for the key, half for its value. Gold is both, in this order."""
     key = re.findall(r"\bkey:\D*(\d+)", reply, re.IGNORECASE) or re.findall(r"\d{10}", reply) or [""]
-    return ((key[-1] == turn.gold[0]) + (_value(reply) == turn.gold[1])) / 2
+    return (float(str(key[-1]) == turn.gold[0]) + float(_value(reply) == turn.gold[1])) / 2
 
 
 @metric

@@ -7,8 +7,9 @@ description in jonathan-roberts1/needle-threading was read; it has no generator.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-from baywindow.bench.base import Generated, Suite, Turn, metric
+from baywindow.bench.base import Generated, Order, Sample, Suite, Turn, metric
 from baywindow.bench.tasks.needle_threading._tasks import branched, conditional, multi, multi_threads, single, threads
 
 __all__ = ["SUITE"]
@@ -37,7 +38,7 @@ def needle_threading_set(reply: str, turn: Turn) -> float:
 
 _PLACED = {"needles": 5, "placement": "random"}
 _THREAD = {"length": 4, "direction": "forward"}
-_TASKS = (
+_TASKS: tuple[tuple[str, str, Callable[[Order], Sample], dict[str, object], int, str], ...] = (
     ("single", "the value of one key", single, {}, 1024, "list"),
     ("multi", "the values of several keys", multi, _PLACED, 2048, "list"),
     ("conditional", "the values of all keys with a mark in them", conditional, _PLACED, 1024, "set"),

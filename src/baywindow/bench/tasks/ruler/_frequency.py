@@ -80,7 +80,7 @@ def _words_for(room: int, words: list[str], often: int, seldom: int, order: Orde
     """How many different words fill a room: every entry costs its word and its number, whose length grows with its digits."""
     numbers = [order.counter(f" {'7' * digits}.") for digits in range(1, 8)]
     costs = [order.counter(f" {word}") for word in words[:COMMON]]
-    spent = often * sum(costs) + sum(numbers[len(str(i)) - 1] for i in range(1, often * COMMON + 1))
+    spent: float = often * sum(costs) + sum(numbers[len(str(i)) - 1] for i in range(1, often * COMMON + 1))
     entries, mean = often * COMMON, sum(costs) / COMMON
     for n in itertools.count(COMMON):
         if n < len(words):
