@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,9 @@ import transformers
 from baywindow import recipe
 from baywindow.errors import CapabilityError, ConfigError, RecipeError
 from baywindow.window import attach
+from baywindow.window.base import LayerInfo
 from baywindow.window.engine import selftest
+from baywindow.window.engine.attending import by_query_head
 
 IDS = torch.randint(1, 97, (1, 20), generator=torch.Generator().manual_seed(3))
 SMALL: dict[str, Any] = {
@@ -244,3 +247,15 @@ def test_beam_search_with_a_cache_that_drops_tokens(tiny: Callable[..., Any], re
         both = model.generate(batch, max_new_tokens=5, num_beams=3, do_sample=False, past_key_values=w.cache())
         alone = model.generate(batch[1:], max_new_tokens=5, num_beams=3, do_sample=False, past_key_values=w.cache())
     assert both[1].tolist() == alone[0].tolist()
+
+
+def test_one_mask_for_all_heads_is_not_repeated() -> None:
+    """Also where the model has one key/value head: a mask for each query head would cost the kernel four times the memory."""
+    layer = LayerInfo(
+        index=0, layer_type="full_attention", sliding_window=None, has_rope=True, q_heads=4, kv_heads=1, head_dim=2, value_dim=2,
+        rotary_dim=2, scaling=1.0,
+    )  # fmt: skip
+    mask = torch.ones(1, 1, 3, 5, dtype=torch.bool)
+    assert by_query_head(mask, layer) is mask
+    two = dataclasses.replace(layer, kv_heads=2)
+    assert by_query_head(torch.tensor([True, False]).view(1, 2, 1, 1), two).flatten().tolist() == [True, True, False, False]

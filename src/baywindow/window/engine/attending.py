@@ -134,7 +134,7 @@ def pair_positions(q_pos: Tensor, k_pos: Tensor) -> tuple[Tensor, Tensor]:
 
 def by_query_head(mask: Tensor, layer: LayerInfo) -> Tensor:
     """A mask per key/value head repeated for the query heads that share it; a head axis of 1 stays."""
-    if mask.dim() < 4 or mask.shape[1] != layer.kv_heads or layer.group == 1:
+    if mask.dim() < 4 or mask.shape[1] in (1, layer.q_heads):  # one mask for all heads stays one, also where there is one key/value head
         return mask
     return mask.repeat_interleave(layer.group, dim=1)
 
