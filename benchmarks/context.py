@@ -186,10 +186,11 @@ def _table(rows: list[dict[str, Any]]) -> str:
         lines.append([name, *cells])
     head = ("method", "tokens/s, wall", "tokens/s, CPU", "× LongLLMLingua's, wall", "CPU", "needle kept whole", "tokens ÷ budget")
     tokens = sum(r["given"] for r in good) / max(1, len(good))
-    return (
-        f"Compression to a quarter, {tokens:.0f} tokens a sample, scored by the same weights, one thread. CPU seconds are the process's own; wall seconds suffer from other work on the machine.\n\n"
-        + table(head, lines)
+    title = (
+        f"Compression to a quarter, {tokens:.0f} tokens a sample, scored by the same weights, one thread. CPU seconds are the process's "
+        "own; wall seconds suffer from other work on the machine."
     )
+    return f"{title}\n\n{table(head, lines)}"
 
 
 def _ratios(some: list[dict[str, Any]], of: dict[str, list[dict[str, Any]]]) -> list[str]:
