@@ -112,6 +112,7 @@ def test_the_same_order_gives_the_same_sample(name):
     assert warm == task.sample(order(4096, 5))  # what the counter remembers does not matter
 
 
+@pytest.mark.slow
 def test_the_same_order_gives_the_same_sample_in_another_process():
     """Hashes of strings differ between processes; nothing may depend on them."""
     code = (
