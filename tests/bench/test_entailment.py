@@ -63,6 +63,10 @@ def test_a_long_premise_loses_its_end_and_is_counted_and_the_claim_stays(tmp_pat
     assert seen[0][-4:] == [6, 5, 4, 3]  # red are foxes [SEP]
     model.entails("foxes", "red")
     assert model.truncated == 1
+    assert model.entails("foxes are red " * 3, "red are foxes " * 3) is True  # of 16, 3 are marks and 9 the claim: 4 are left
+    assert seen[2] == [2, 4, 5, 6, 4, 3, *[6, 5, 4] * 3, 3]
+    assert model.entails("foxes are red", "red are foxes " * 20) is True  # a claim longer than the model reads is cut itself
+    assert (len(seen[3]), model.truncated) == (16, 3)
 
 
 def test_a_model_without_entailment_is_refused(tmp_path):

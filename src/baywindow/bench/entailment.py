@@ -37,7 +37,7 @@ class JudgedEntailment(Entailment):
 class NliModel(Entailment):
     """A sequence classifier of transformers with a class named entailment, by hub id or folder.
 
-    A pair that is longer than the model can read loses the end of its premise, never of its claim, and is counted in ``truncated``: the
+    A pair that is longer than the model can read loses the end of its premise, not of its claim, and is counted in ``truncated``: the
     published code cuts silently. ModelError if it cannot be loaded, ConfigError if none of its classes is entailment.
     """
 
@@ -61,7 +61,9 @@ class NliModel(Entailment):
     def _classify(self, premise: str, claim: str) -> bool:
         room = min(self._tokenizer.model_max_length, getattr(self._pipe.model.config, "max_position_embeddings", 512))
         self.truncated += len(self._tokenizer(premise, claim)["input_ids"]) > room
-        found = self._pipe({"text": premise, "text_pair": claim}, truncation="only_first", max_length=room)
+        # A claim that leaves no room for a premise is cut too: the library refuses to cut a premise to nothing.
+        fits = len(self._tokenizer("", claim)["input_ids"]) < room
+        found = self._pipe({"text": premise, "text_pair": claim}, truncation="only_first" if fits else "longest_first", max_length=room)
         best = found[0] if isinstance(found, list) else found
         return _is_entailment(best["label"])
 
