@@ -39,7 +39,10 @@ def line_of(block, recipe: str) -> dict[str, str]:
 def test_a_difference_inside_its_interval_is_no_difference(summary) -> None:
     line = line_of(tables.quality(summary, "toy-model", 1024), made_up.SNAP)
     assert line["less the whole text's"] == "no difference"
-    assert re.fullmatch(r"-[23]\.\d\d \[-[23]\.\d\d, -2\.\d\d\]|-3\.\d\d \[-3\.\d\d, -[23]\.\d\d\]", line["less chance's"])
+    mean, low, high, p = re.fullmatch(r"(-\d\.\d\d) \[(-\d\.\d\d), (-\d\.\d\d)\] p(.*)", line["less chance's"]).groups()  # type: ignore[union-attr]
+    assert float(low) <= float(mean) <= float(high)
+    assert -3.1 < float(mean) < -2.9
+    assert float(p[1:]) < 0.01  # all ten differences have one sign: 2 of 1,024 sign changes are as large
     assert re.fullmatch(r"1\.0\d \[\d\.\d\d, 1\.\d\d\] \(10\)|0\.9\d \[\d\.\d\d, \d\.\d\d\] \(10\)", line["answer NLL"])
 
 

@@ -39,9 +39,6 @@ class State:
 Tell = Callable[[State], None]
 
 
-Tell = Callable[[State], None]
-
-
 class ModelRun:
     """One model's part of a run."""
 

@@ -44,6 +44,10 @@ EXAMPLES = (
         "The ferry to Arden was built in 1931 by the yard of Holm & Sons and carries forty people.",
         '{"question": "Which yard built the ferry to Arden?", "answer": "Holm & Sons"}',
     ),
+    (
+        "## Opening\n\nThe museum of Brill opens at ten. Groups of more than twelve are asked to write to the warden beforehand.",
+        '{"question": "To whom do large groups write before they visit the museum of Brill?", "answer": "the warden"}',
+    ),
 )
 SCHEMA = {
     "type": "object",
@@ -52,7 +56,10 @@ SCHEMA = {
     "additionalProperties": False,
 }
 ANSWER = "Answer the question in a few words."
-ANSWER_EXAMPLES = (("The pier of Holt was closed in 1987.\n\nQuestion: When was the pier of Holt closed?", "in 1987"),)
+ANSWER_EXAMPLES = (
+    ("The pier of Holt was closed in 1987.\n\nQuestion: When was the pier of Holt closed?", "in 1987"),
+    ("Question: What is the capital of Norway?", "Oslo"),
+)
 
 
 @dataclass(frozen=True)
@@ -160,8 +167,7 @@ def write(own: OwnFile, path: Path, wanted: int, model: LanguageModel, tell: Cal
 
 
 def _written(model: LanguageModel, part: Part) -> tuple[str, str] | None:
-    reply = _said(model, [Message("system", WRITE), Message("user", part.text)], EXAMPLES, SCHEMA)
-    return pair_of(reply)
+    return pair_of(_said(model, _prompt(WRITE, EXAMPLES, part.text), SCHEMA))
 
 
 def pair_of(reply: str) -> tuple[str, str] | None:
@@ -192,16 +198,18 @@ def refusal(made: tuple[str, str], at: int, parts: Sequence[Part], model: Langua
     if any(gold in normalised(part.text) for i, part in enumerate(parts) if i != at):
         return "another part holds the answer too"
     asked = f"Question: {question}"
-    if gold not in normalised(_said(model, _question(f"{parts[at].text}\n\n{asked}"), ANSWER_EXAMPLES)):
+    if gold not in normalised(_said(model, _prompt(ANSWER, ANSWER_EXAMPLES, f"{parts[at].text}\n\n{asked}"))):
         return "the model does not find its own answer"
-    if gold in normalised(_said(model, _question(asked), ANSWER_EXAMPLES)):
+    if gold in normalised(_said(model, _prompt(ANSWER, ANSWER_EXAMPLES, asked))):
         return "known without the text"
     return ""
 
 
-def _question(text: str) -> Prompt:
-    return [Message("system", ANSWER), Message("user", text)]
+def _prompt(system: str, examples: tuple[tuple[str, str], ...], text: str) -> Prompt:
+    """Examples as earlier turns: small models follow a form that they have seen."""
+    shown = [Message(role, said) for pair in examples for role, said in zip(("user", "assistant"), pair, strict=True)]  # type: ignore[arg-type]
+    return [Message("system", system), *shown, Message("user", text)]
 
 
-def _said(model: LanguageModel, prompt: Prompt, examples: tuple[tuple[str, str], ...], schema: dict[str, Any] | None = None) -> str:
-    return model.generate(prompt, Sampling(max_new_tokens=96, examples=examples, json_schema=schema)).completion.text
+def _said(model: LanguageModel, prompt: Prompt, schema: dict[str, Any] | None = None) -> str:
+    return model.generate(prompt, Sampling(max_new_tokens=96, json_schema=schema)).completion.text

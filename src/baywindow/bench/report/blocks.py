@@ -56,7 +56,8 @@ def with_sign(found: Difference | None, digits: int = 2) -> str:
         few = "" if found.interval.low is not None else f" ({found.interval.n})"
         return SAME if not few else f"too few{few}"
     low, high = found.interval.low or 0.0, found.interval.high or 0.0
-    return f"{found.interval.mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    p = "p<0.001" if found.p < 0.001 else f"p={found.p:.3f}"
+    return f"{found.interval.mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}] {p}"
 
 
 def number(value: float | None, digits: int = 1, scale: float = 1.0) -> str:
