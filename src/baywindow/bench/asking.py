@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from baywindow.budget import Usage
 from baywindow.config import Settings
 from baywindow.context.ask import ask
 from baywindow.documents.base import Corpus
-from baywindow.models.base import Completion, Inspection, LanguageModel, Message, Prompt, Sampling, Score, Stream, Want
+from baywindow.models.base import Completion, Held, Inspection, LanguageModel, Message, Prompt, Sampling, Score, Stream, Want
 from baywindow.models.reading import Reader
 from baywindow.recipe import Recipe
 from baywindow.registry import Technique
@@ -72,6 +75,15 @@ class Watcher(LanguageModel):
 
     def score(self, prompt: str | Prompt, continuation: str) -> Score:
         return self._inner.score(prompt, continuation)
+
+    def score_many(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
+        return self._inner.score_many(pairs)
+
+    def last_states(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._inner.last_states(texts)
+
+    def held(self) -> Held | None:
+        return self._inner.held()
 
     def inspect(self, text: str, layers: Sequence[int], want: frozenset[Want]) -> Inspection:
         return self._inner.inspect(text, layers, want)
