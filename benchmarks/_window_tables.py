@@ -18,6 +18,11 @@ shared: memory bandwidth was shared too, so single times differ by up to a facto
 interval holds the border (open)."""
 
 
+UNSUPPORTED = """\
+No pairs: kvpress does not support this model. Two methods refuse it (above); where it runs, it also cuts the layers with a sliding window,
+which are left as they are here, so neither bytes nor answers compare."""
+
+
 def cell(values: Sequence[float], digits: int = 2) -> str:
     if not values:
         return "–"
@@ -83,6 +88,8 @@ def caches(mine: list[Row], dtype: str) -> list[str]:
     head = f"Caches, {dtype}, contexts of {tokens:.0f} tokens on average; the cache does not know the question"
     lines = [line for key in keys for side in ("here", "kvpress") if (line := _quality(*key, side, found))]
     parts = [head, table(["method", "kept", "where", "answer NLL", "exact", "MiB held", "seconds to the answer"], lines)]
+    if any("error" in r for r in mine if r.get("side") == "kvpress"):
+        return [*parts, UNSUPPORTED]
     pairs = [line for method, kept in keys if (line := _pair(method, kept, found))]
     if pairs:
         header = ["method", "kept", "NLL, here − kvpress", "no worse", "exact, here − kvpress", "time, here ÷ kvpress", "no slower"]
