@@ -131,7 +131,7 @@ def _exchanged(drawn: Drawn[str], room: int, lengths: Lengths) -> list[str]:
         taken.append(unit)
         costs.append(cost)
     left = room - sum(costs)
-    spare = list(itertools.islice(drawn.endless(), len(taken), len(taken) + _SPARE))
+    spare = list(itertools.islice(drawn.endless(), len(taken), len(taken) + (_SPARE if len(taken) > _SPARE else 3 * _SPARE)))
     longer = [lengths.exact(unit) for unit in spare]
     while True:
         gains = ((b - a, x, y) for x, a in enumerate(costs) for y, b in enumerate(longer) if b - a <= left)

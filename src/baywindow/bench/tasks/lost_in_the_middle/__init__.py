@@ -52,7 +52,7 @@ SUITE = Suite(
             max_new_tokens=100,
             options={"query_aware": False},
             build=key_value,
-            min_tokens=1024,
+            min_tokens=2048,
             has_depth=True,
         ),
     ),

@@ -39,10 +39,10 @@ def needle_threading_set(reply: str, turn: Turn) -> float:
 _PLACED = {"needles": 5, "placement": "random"}
 _THREAD = {"length": 4, "direction": "forward"}
 _TASKS: tuple[tuple[str, str, Callable[[Order], Sample], dict[str, object], int, str], ...] = (
-    ("single", "the value of one key", single, {}, 1024, "list"),
+    ("single", "the value of one key", single, {}, 2048, "list"),
     ("multi", "the values of several keys", multi, _PLACED, 2048, "list"),
-    ("conditional", "the values of all keys with a mark in them", conditional, _PLACED, 1024, "set"),
-    ("threads", "the end of a thread in which each value is the next key", threads, _THREAD, 1024, "list"),
+    ("conditional", "the values of all keys with a mark in them", conditional, _PLACED, 2048, "set"),
+    ("threads", "the end of a thread in which each value is the next key", threads, _THREAD, 2048, "list"),
     ("multi_threads", "the ends of several threads at once", multi_threads, {"threads": 3, **_THREAD}, 2048, "list"),
     ("branched", "the end of the longest branch of a thread with dead ends", branched, {"branches": 2, **_THREAD}, 2048, "list"),
 )
