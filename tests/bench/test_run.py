@@ -207,3 +207,25 @@ def test_a_share_of_the_hours_is_kept_for_replies(toy, answerer, tmp_path: Path,
     assert written[:12] == [False] * 10 + [True] * 2
     assert 38 <= len(written) <= 40
     assert not any(written[12:])
+
+
+def test_one_slow_first_sample_drops_nobody(toy, answerer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first sample of the second recipe takes 200 s, because something is loaded; each later one 10 s. Of 800 s, 230 are gone after
+    the first round; 570 s are 14 rounds of 40 s, where 200 s a sample would have left no time for it."""
+    now = [0.0]
+    monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
+    slow = {"full_text(k=1) > rag": 200.0}
+
+    class Slow(running.Local):
+        def run(self, units: Any) -> Any:
+            for unit, rows in super().run(units):
+                now[0] += slow.pop(rows[0].recipe, 10.0)
+                yield unit, rows
+
+    plan = replace(PLAN, lengths=(64,), samples=0, hours=800 / 3600)
+    with Store(tmp_path / "r.bay.sqlite", write=True, make=True) as store:
+        running.run(store, plan, lambda name, settings: answerer(), lambda state: None, Slow)
+        rows = store.rows()
+    counts = {recipe: sum(r.recipe == recipe for r in rows) for recipe in PLAN.recipes}
+    assert min(counts.values()) >= 2 * 10  # both recipes, both tasks
+    assert now[0] <= 810

@@ -30,7 +30,7 @@ def test_the_dearest_column_is_dropped_first_and_said() -> None:
     # All: 9 rounds × (1 + 2 + 10) = 117 s. Without the dear one: 9 × 3 = 27 s, and 30 s give 10 rounds: 11 samples.
     made = schedule({(64, STOCK): 1.0, (64, CHEAP): 2.0, (64, DEAR): 10.0})
     assert made.decide(30.0) == 11
-    assert made.dropped == {(64, DEAR): "10.0 s a sample: no time for 10 samples of everything"}
+    assert made.postponed == {(64, DEAR): "10.0 s a sample: no time for 10 samples of everything"}
     assert made.active(64) == [STOCK, CHEAP]
 
 
@@ -38,7 +38,7 @@ def test_stock_goes_only_with_its_length_and_the_last_length_stays() -> None:
     made = schedule({(64, STOCK): 1.0, (64, DEAR): 5.0, (128, STOCK): 4.0, (128, DEAR): 20.0})
     assert made.decide(5.0) == 6  # 64 alone: 5 more rounds of 1 s
     assert made.kept == [(64, STOCK)]
-    assert made.dropped[128, STOCK] == "no time for 10 samples at this length"
+    assert made.postponed[128, STOCK] == "no time for 10 samples at this length"
 
 
 def test_a_length_that_waits_counts_for_its_share_only() -> None:
@@ -54,3 +54,27 @@ def test_what_was_measured_is_not_counted_again() -> None:
     made = schedule({(64, STOCK): 2.0}, tasks=3)
     assert made.left(1) == 0.0
     assert made.left(4) == 3 * 3 * 2.0
+
+
+def test_what_was_postponed_comes_back_when_it_turns_out_cheaper() -> None:
+    made = schedule({(64, STOCK): 1.0, (64, DEAR): 30.0})
+    made.decide(60.0)
+    assert made.active(64) == [STOCK]
+    made.spent((64, DEAR), 2.0)  # the first measurement had also loaded something
+    assert made.seconds_of((64, DEAR)) == 2.0
+    made.decide(60.0)
+    assert made.active(64) == [STOCK, DEAR]
+
+
+def test_what_was_dropped_for_good_stays_so() -> None:
+    made = schedule({(64, STOCK): 1.0, (64, CHEAP): 1.0})
+    made.drop([(64, CHEAP)], "it only fails")
+    made.decide(1000.0)
+    assert made.active(64) == [STOCK]
+
+
+def test_one_slow_sample_does_not_decide() -> None:
+    made = schedule({(64, STOCK): 9.0})
+    for seconds in (1.0, 1.0, 50.0):
+        made.spent((64, STOCK), seconds)
+    assert made.seconds_of((64, STOCK)) == 1.0

@@ -105,3 +105,8 @@ def _embedder(settings: Settings) -> Embedder | None:
         if settings.embedder:
             raise
         return None
+
+
+def closable(rows: Iterator[Any]) -> Any:
+    """An iterator that can be closed, whether it is a generator or not."""
+    return rows if hasattr(rows, "close") else (item for item in rows)

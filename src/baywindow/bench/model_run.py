@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from baywindow import recipe as recipes_of_text
 from baywindow.bench import choose, fitting
 from baywindow.bench.base import Generated, Task
-from baywindow.bench.engine import Engine, Unit
+from baywindow.bench.engine import Engine, Unit, closable
 from baywindow.bench.measure import Way
 from baywindow.bench.plan import LEAST_SAMPLES, MOST_SAMPLES, Plan, length_text, tasks_of
+from baywindow.bench.progress import State
 from baywindow.bench.schedule import Column, Schedule
 from baywindow.bench.store import Row, Store
 from baywindow.models.base import LanguageModel
@@ -24,19 +24,6 @@ from baywindow.recipe import Recipe
 MOST_FAILURES = 10  # of a model or of a recipe that has never succeeded
 BEST_AFTER = 3  # samples a cell, before the best recipes are chosen for the lengths that only they get
 WRITING_SHARE = 0.25  # of a model's time, for replies where they are written for some samples only
-
-
-@dataclass(frozen=True, kw_only=True)
-class State:
-    """Where a run stands, for a person who waits. ``left_s`` None: not yet known."""
-
-    text: str
-    done: int
-    total: int | None
-    left_s: float | None
-
-
-Tell = Callable[[State], None]
 
 
 class ModelRun:
@@ -81,7 +68,7 @@ class ModelRun:
                 schedule.drop([column], refused[column[1]])
             elif self.reach[column[1]] < column[0]:
                 schedule.drop([column], f"reads at most {self.reach[column[1]]} tokens on this model")
-        for length, recipe_hash, why in self.store.fact(f"dropped:{self.name}", []):
+        for length, recipe_hash, why in self.store.fact(f"dropped_for_good:{self.name}", []):
             schedule.drop([(length, recipe_hash)], why)
         return schedule
 
@@ -104,10 +91,21 @@ class ModelRun:
         then, if hours are what limits the run, more samples.
         """
         writing = WRITING_SHARE * (deadline - time.monotonic()) if self.plan.generate and self.plan.hours else 0.0
-        if self._rounds(deadline - writing, most=LEAST_SAMPLES if writing else MOST_SAMPLES) and self.plan.generate:
+        if not self._rounds(deadline - writing, most=LEAST_SAMPLES):
+            return
+        self._catch_up(deadline - writing)
+        if self.plan.generate:
             self._write_replies(deadline)
-        if writing:
-            self._rounds(deadline, most=MOST_SAMPLES)
+        if self.plan.hours and self._rounds(deadline, most=MOST_SAMPLES):
+            self._catch_up(deadline)
+
+    def _catch_up(self, deadline: float) -> None:
+        """Samples that a recipe missed while it was postponed."""
+        lengths = [at for at in self.schedule.lengths if not self._waits(at)]
+        for number in range(max((self.schedule.done[at] for at in lengths), default=0)):
+            for length in [at for at in lengths if number < self.schedule.done[at]]:
+                if time.monotonic() >= deadline or not self._round(length, self.schedule.done[length], deadline, number):
+                    return
 
     def _rounds(self, deadline: float, most: int) -> bool:
         """Rounds in turn, the length with the fewest first; False if the model only fails."""
@@ -119,7 +117,7 @@ class ModelRun:
             if not open_lengths:
                 break
             length = min(open_lengths, key=lambda at: (self.schedule.done[at], at))
-            if not self._round(length, samples, deadline):
+            if not self._round(length, samples, deadline, self.schedule.done[length]):
                 break
             self.schedule.done[length] += 1
             samples = self._samples(deadline, most)
@@ -146,9 +144,8 @@ class ModelRun:
                 if active and not self._measure([unit], deadline, lambda unit, rows, seconds: self._say_writing(unit)):
                     return
 
-    def _round(self, length: int, samples: int, deadline: float) -> bool:
-        """One more sample of every task at a length; False if time or the model ended it."""
-        number = self.schedule.done[length]
+    def _round(self, length: int, samples: int, deadline: float, number: int) -> bool:
+        """Sample ``number`` of every task at a length, on the recipes that lack it; False if time or the model ended it."""
         units = [u for u in (self.unit(t, length, number) for t in self._tasks_at(length)) if u.recipes]
 
         def kept(unit: Unit, rows: list[Row], seconds: float) -> None:
@@ -160,7 +157,7 @@ class ModelRun:
     def _measure(self, units: list[Unit], deadline: float, kept: Callable[[Unit, list[Row], float], None]) -> bool:
         """Measure and keep; False if time or the model ended it."""
         before = time.monotonic()
-        with closing(_closable(self.engine.run(units))) as rows_of:
+        with closing(closable(self.engine.run(units))) as rows_of:
             for unit, rows in rows_of:
                 self.store.add([replace(row, model=self.name) for row in rows])
                 self.have.update(replace(row, model=self.name).key for row in rows)
@@ -227,8 +224,10 @@ class ModelRun:
 
     def _keep_decisions(self, samples: int | None) -> None:
         name = self.name
-        dropped: list[tuple[int, str, str]] = [(length, h, why) for (length, h), why in self.schedule.dropped.items()]
-        self.store.set_fact(f"dropped:{name}", dropped)
+        for_good = [(length, h, why) for (length, h), why in self.schedule.dropped.items()]
+        for_time = [(length, h, why) for (length, h), why in self.schedule.postponed.items()]
+        self.store.set_fact(f"dropped_for_good:{name}", for_good)
+        self.store.set_fact(f"dropped:{name}", for_good + for_time)
         self.store.set_fact(f"dropped_names:{name}", {h: str(r) for h, r in self.recipes.items()})
         if samples is not None:
             self.store.set_fact(f"samples:{name}", samples)
@@ -244,8 +243,3 @@ class ModelRun:
         left = min(self.schedule.left(samples), deadline - time.monotonic())
         text = f"{self.name}: {unit.task}, {length_text(unit.length)}, sample {unit.number + 1} of {samples}"
         self._tell(State(text=text, done=done, total=max(total, done), left_s=max(0.0, left)))
-
-
-def _closable(rows: Iterator[Any]) -> Any:
-    """An iterator that can be closed, whether it is a generator or not."""
-    return rows if hasattr(rows, "close") else (item for item in rows)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from baywindow.bench import machine
 from baywindow.bench.engine import Engine, Local
-from baywindow.bench.model_run import MOST_FAILURES, ModelRun, State, Tell
+from baywindow.bench.model_run import MOST_FAILURES, ModelRun
 from baywindow.bench.plan import Plan
+from baywindow.bench.progress import State, Tell
 from baywindow.bench.store import Store
 from baywindow.config import Settings
 from baywindow.models.base import LanguageModel
@@ -66,12 +67,10 @@ class Spending:
 
 
 def with_more_hours(store: Store, hours: float) -> Plan:
-    """The store's plan with so many hours from now on; what was dropped for want of time is open again."""
+    """The store's plan with so many hours from now on."""
     table = store.fact("plan") | {"hours": hours + float(store.fact("spent_s", 0.0)) / 3600, "samples": 0}
     plan = Plan.from_dict(table)
     store.set_fact("plan", plan.to_dict())
-    for name in plan.models:
-        store.set_fact(f"dropped:{shown_name(name)}", [])
     return plan
 
 
