@@ -78,3 +78,13 @@ def test_one_slow_sample_does_not_decide() -> None:
     for seconds in (1.0, 1.0, 50.0):
         made.spent((64, STOCK), seconds)
     assert made.seconds_of((64, STOCK)) == 1.0
+
+
+def test_a_recipe_that_is_put_off_does_not_count_at_the_lengths_of_the_best() -> None:
+    made = schedule({(64, STOCK): 1.0, (64, CHEAP): 1.0, (64, DEAR): 30.0})
+    made.columns += [(128, STOCK), (128, CHEAP), (128, DEAR)]
+    made.tasks[128], made.waiting[128] = 1, 0.5
+    # Ten of everything: 9 × 32 s, and half of 10 × 64 s. Without the dear one: 9 × 2 s, and half of 10 × 4 s: 38 s.
+    assert made.left(10) == 9 * 32 + 5 * 64
+    assert made.decide(38.0) == 10
+    assert made.active(64) == [STOCK, CHEAP]

@@ -55,7 +55,15 @@ class Schedule:
 
     def left(self, samples: int) -> float:
         """Seconds until every kept cell has so many samples."""
-        return sum(self._lacking(c, samples) * self.waiting.get(c[0], 1.0) * self.seconds_of(c) for c in self.kept)
+        return sum(self._lacking(c, samples) * self._share(c) * self.seconds_of(c) for c in self.kept)
+
+    def _share(self, column: Column) -> float:
+        """How likely a column is to be measured: one whose recipes are chosen later goes to those that are still measured elsewhere."""
+        length, recipe = column
+        if length not in self.waiting:
+            return 1.0
+        elsewhere = any(r == recipe and at not in self.waiting for at, r in self.kept)
+        return self.waiting[length] if elsewhere else 0.0
 
     def _lacking(self, column: Column, samples: int) -> int:
         return max(0, samples * self.tasks.get(column[0], 0) - self.have[column])
