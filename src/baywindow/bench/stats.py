@@ -36,9 +36,10 @@ class Difference:
 
     @property
     def seen(self) -> bool:
-        """Whether there is a difference at all: its interval does not hold 0."""
+        """Whether there is a difference at all: its interval does not hold 0, and the paired test agrees (for few skewed values the
+        interval alone is too narrow)."""
         low, high = self.interval.low, self.interval.high
-        return low is not None and high is not None and (low > 0 or high < 0)
+        return low is not None and high is not None and (low > 0 or high < 0) and self.p < 1 - LEVEL
 
 
 def interval(groups: Mapping[str, Sequence[float]] | Sequence[float]) -> Interval | None:

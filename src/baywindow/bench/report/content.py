@@ -11,9 +11,10 @@ from baywindow.bench.summary import Summary
 
 HOW = (
     "Every figure is a mean over samples with a 95 % bootstrap interval in square brackets and the number of samples in round ones; "
-    "averages over tasks weigh tasks alike. Differences are paired: both recipes on the same samples. A difference whose interval holds 0 "
-    "is printed as no difference, and none is claimed below 5 samples; p is that of a paired test by random sign changes. Answer NLL is "
-    "the mean negative log-likelihood of the gold answer's tokens in nats (lower is better); score is each task's own, from 0 to 1."
+    "averages over tasks weigh tasks alike. Differences are paired: both recipes on the same samples. A difference whose interval holds 0, "
+    "or whose p (of a paired test by random sign changes) is not below 0.05, is printed as no difference, and none is claimed below 5 "
+    "samples. Answer NLL is the "
+    "mean negative log-likelihood of the gold answer's tokens in nats (lower is better); score is each task's own, from 0 to 1."
 )
 PROTOCOL = (
     "Recipes without an outside part read the published prompt: instruction and documents first, compressed before any question is known, "
