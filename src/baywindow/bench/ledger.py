@@ -29,7 +29,8 @@ RULES = (
     "is lower than without it. Positions and patterns hold if they answer beyond the model's own window, and within it only if the NLL is "
     "lower than stock's; within the window alone their claim is not tested. What works outside the model holds if the score is not lower "
     "than with the whole text in one prompt and fewer tokens were read; partly if one of the two. 'Lower' and 'higher' mean a paired "
-    "difference whose 95 % interval does not hold 0 and whose p is below 0.05; below 5 samples nothing is judged. Over several models, lengths and settings: holds "
+    "difference whose 95 % interval does not hold 0 and whose p is below 0.05; below 5 samples nothing is judged. Over several "
+    "models, lengths and settings: holds "
     "if it holds in all of them, not seen if in none even partly, else partly."
 )
 
