@@ -63,10 +63,11 @@ class Stops:
         if self._strip:
             self._held = self._held.lstrip()
             self._strip = not self._held
-        found = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
+        # The one that is complete first, as if the text had come character by character; of two that end together the longer.
+        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
             self.stopped = True
-            shown, self._held = self._held[: min(found)], ""
+            shown, self._held = self._held[: min(found)[1]], ""
             return shown
         keep = self._beginning()
         shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]

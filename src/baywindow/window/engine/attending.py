@@ -45,7 +45,13 @@ class Attending:
         """
         held = self.block.positions >= 0
         held = held[:, None] if held.dim() == 2 else held
-        mask = by_query_head(self.allowed(start, stop) & held.unsqueeze(2), self.layer)
+        allowed, held = self.allowed(start, stop), held.unsqueeze(2)
+        if allowed.dim() == 4 and {allowed.shape[1], held.shape[1]} == {self.layer.q_heads, self.layer.kv_heads}:
+            allowed, held = (
+                by_query_head(allowed, self.layer),
+                by_query_head(held, self.layer),
+            )  # a pattern per query head, a cache per head
+        mask = by_query_head(allowed & held, self.layer)
         weights = torch.softmax(self.logits(start, stop).masked_fill_(~mask, -torch.inf), dim=-1)
         return weights if bool(mask.any(dim=-1).all()) else weights.nan_to_num(0.0)
 
