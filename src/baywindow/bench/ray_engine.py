@@ -45,7 +45,7 @@ class RayEngine:
         self._started = not ray.is_initialized()
         if self._started:
             ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
-        has: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        has: dict[str, float] = ray.cluster_resources()
         cards = int(has.get("GPU", 0))
         count = workers or cards or max(1, int(has.get("CPU", 1)))
         actor: Any = ray.remote(num_cpus=0 if cards else 1, num_gpus=1 if cards else 0)(Worker)
