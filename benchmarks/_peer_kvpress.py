@@ -7,56 +7,24 @@ of Baywindow, so that it can run beside another version of transformers.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from _worker import Worker, made_environment
+
 PINS = ("kvpress==0.5.5", "transformers==5.2.0")  # 0.5.5 refuses transformers 5.3 and later
 
 
-class Peer:
-    """A running worker. `ask` returns its answer, or an ``error`` in kvpress's own words."""
-
+class Peer(Worker):
     def __init__(self, python: Path, model: Path, dtype: str) -> None:
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        command = [str(python), __file__, str(model), dtype]
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(command, text=True, env=env, **pipes)
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            return {"error": f"the worker ended with code {self._process.wait()}"}
-        return json.loads(line)  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process.wait(timeout=60)
+        super().__init__(python, __file__, model, dtype)
 
 
 def environment(root: Path, torch_version: str) -> Path | str:
     """The Python of kvpress's environment under ``root``, made on first use; or one line saying why there is none."""
-    folder = root / "kvpress-0.5.5"
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    done = folder / "complete"
-    if done.exists():
-        return python
-    print(f"making an environment for kvpress in {folder} (once)", flush=True)
-    pins = [*PINS, f"torch=={torch_version.partition('+')[0]}"]
-    for command in ([sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "--quiet", *pins]):
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
-        if made.returncode:
-            return f"no environment for kvpress: {made.stderr.strip().splitlines()[-1]}"
-    done.touch()
-    return python
+    return made_environment("kvpress", root / "kvpress-0.5.5", PINS, torch_version)
 
 
 def worker(folder: str, dtype: str) -> None:

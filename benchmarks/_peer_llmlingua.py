@@ -8,56 +8,25 @@ replaced by a stub, and `old_folder` writes a model's configuration and tokenize
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
 import types
 from pathlib import Path
 from typing import Any
 
+from _worker import Worker, made_environment
+
 PINS = ("llmlingua==0.2.2", "transformers==4.40.2", "accelerate==0.30.1", "numpy<2")
 
 
-class Peer:
-    """A running worker. `ask` returns its answer, or an ``error`` in the package's own words."""
-
+class Peer(Worker):
     def __init__(self, python: Path, model: Path, dtype: str) -> None:
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen([str(python), __file__, str(model), dtype], text=True, env=env, **pipes)
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            return {"error": f"the worker ended with code {self._process.wait()}"}
-        return json.loads(line)  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process.wait(timeout=60)
+        super().__init__(python, __file__, model, dtype)
 
 
 def environment(root: Path, torch_version: str) -> Path | str:
     """The Python of LLMLingua's environment under ``root``, made on first use; or one line saying why there is none."""
-    folder = root / "llmlingua-0.2.2"
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    done = folder / "complete"
-    if done.exists():
-        return python
-    print(f"making an environment for LLMLingua in {folder} (once)", flush=True)
-    pins = [*PINS, f"torch=={torch_version.partition('+')[0]}"]
-    for command in ([sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "--quiet", *pins]):
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
-        if made.returncode:
-            return f"no environment for LLMLingua: {made.stderr.strip().splitlines()[-1]}"
-    done.touch()
-    return python
+    return made_environment("LLMLingua", root / "llmlingua-0.2.2", PINS, torch_version)
 
 
 def old_folder(model: Path, target: Path) -> Path:

@@ -30,7 +30,7 @@ class Judge:
 
     def __init__(self, model: LanguageModel, *, expected: bool = False) -> None:
         if not model.instructed:
-            raise CapabilityError(f"{model.name} is a base model and cannot judge", hint="name an instructed model with --judge")
+            raise CapabilityError(f"{model.name} is a base model and cannot judge", hint="choose an instructed model")
         if expected and "logprobs" not in model.capabilities:
             raise CapabilityError(f"{model.name} gives no log-probabilities to take a mean verdict from", hint="use a local model as judge")
         self.model = model

@@ -50,7 +50,10 @@ def refereeing(*, judge: Judge | None = None, entailment: Entailment | None = No
 def the_judge() -> Judge:
     """Who judges now. ConfigError if nobody does."""
     if (judge := _judge.get()) is None:
-        raise ConfigError("this score is a language model's verdict, and no judge is named", hint="name one with --judge MODEL")
+        raise ConfigError(
+            "this score is a language model's verdict, and no judge is named",
+            hint="from Python: `with refereeing(judge=Judge(model))` of baywindow.bench.referees",
+        )
     return judge
 
 
@@ -58,7 +61,8 @@ def the_entailment() -> Entailment:
     """What tests entailment now. ConfigError if nothing does."""
     if (entailment := _entailment.get()) is None:
         raise ConfigError(
-            "citations are scored by entailment, and nothing tests it", hint="name an NLI model with --nli, or a judge with --judge MODEL"
+            "citations are scored by entailment, and nothing tests it",
+            hint="from Python: `with refereeing(entailment=NliModel(folder))` of baywindow.bench.referees",
         )
     return entailment
 
