@@ -21,6 +21,7 @@ from baywindow.errors import BudgetError, ConfigError
         ("tokens=4_000", Budget(tokens=4000)),
         (" usd=0.05 , seconds=30,tokens=1,", Budget(tokens=1, seconds=30.0, usd=0.05)),
         ("seconds=1.5e1", Budget(seconds=15.0)),
+        ("calls=8,tokens=100", Budget(tokens=100, calls=8)),
     ],
 )
 def test_a_budget_is_read_from_text(text: str, expected: Budget):
@@ -89,6 +90,20 @@ def test_no_call_passes_a_limit():
     assert meter.allows(10, 10)
     assert not meter.allows(11, 10)
     assert meter.tokens == 80
+
+
+def test_calls_are_a_limit_too():
+    meter = Meter(budget=Budget(calls=3))
+    meter.charge(10, 5)
+    assert meter.calls_left() == 2
+    assert meter.allows(10**6, 10**6, calls=2)
+    assert not meter.allows(1, 1, calls=3)
+    meter.charge(1, 1)
+    meter.charge(1, 1)
+    assert not meter.allows(1, 1)
+    with pytest.raises(BudgetError, match="at least 4 calls; the budget is 3"):
+        meter.refuse_if_above(Usage(calls=4))
+    meter.refuse_if_above(Usage(calls=3))
 
 
 @given(calls=st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=30), limit=st.integers(1, 400))

@@ -1,6 +1,6 @@
 """What may be spent (`Budget`), what was spent (`Usage`), and the object that compares them (`Meter`).
 
-Tokens and money are limits that are never passed: a run whose least possible cost exceeds them is refused before it starts,
+Tokens, money and calls are limits that are never passed: a run whose least possible cost exceeds them is refused before it starts,
 and a call that would pass them is not made. Seconds are a deadline: once it has passed no new call starts, and the answer is
 given from what there is. Prices come from configuration only; without prices a limit in USD is refused, not guessed at.
 """
@@ -47,27 +47,28 @@ NOTHING = Usage()
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Limits of one run. ``tokens`` counts prompt plus generated tokens over all calls."""
+    """Limits of one run. ``tokens`` counts prompt plus generated tokens over all calls, ``calls`` every reply and every scoring."""
 
     tokens: int | None = None
     seconds: float | None = None
     usd: float | None = None
+    calls: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "seconds", "usd"):
+        for name in ("tokens", "seconds", "usd", "calls"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError.bad_value(f"budget {name}", value, "greater than 0")
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """From ``tokens=4000,seconds=30,usd=0.05`` (any of them, in any order)."""
-        kinds = {"tokens": int, "seconds": float, "usd": float}
+        """From ``tokens=4000,seconds=30,usd=0.05,calls=8`` (any of them, in any order)."""
+        kinds = {"tokens": int, "seconds": float, "usd": float, "calls": int}
         values: dict[str, float | int] = {}
         for part in filter(None, (p.strip() for p in text.split(","))):
             name, equals, value = (x.strip() for x in part.partition("="))
             if not equals or name not in kinds:
-                raise ConfigError(f"budget {part!r} is not understood", hint="write it as tokens=4000,seconds=30,usd=0.05")
+                raise ConfigError(f"budget {part!r} is not understood", hint="write it as tokens=4000,seconds=30,usd=0.05,calls=8")
             if name in values:
                 raise ConfigError(f"budget {name} was given twice", hint="give it once")
             try:
@@ -102,6 +103,11 @@ class Meter:
                 f"the least this can cost is {least.tokens} tokens; the budget is {limit}",
                 hint=f"raise it to tokens={least.tokens} or choose a recipe that reads less, e.g. hybrid(k=3) > rag",
             )
+        if (most := self.budget.calls) is not None and least.calls > most:
+            raise BudgetError(
+                f"this takes at least {least.calls} calls; the budget is {most}",
+                hint=f"raise it to calls={least.calls} or choose a recipe of one call, e.g. hybrid > rag",
+            )
         if (usd := self.budget.usd) is not None and self.prices is not None:
             cost = self.prices.of(least.prompt_tokens, least.generated_tokens)
             if cost > usd:
@@ -116,9 +122,13 @@ class Meter:
             return float("inf")
         return max(0.0, self.budget.seconds - (time.monotonic() - self.started))
 
-    def allows(self, prompt_tokens: int, generated_tokens: int) -> bool:
-        """Whether one more call of this size stays within tokens, money and the deadline."""
-        if self.seconds_left() == 0.0:
+    def calls_left(self) -> float:
+        """Calls that may still be made; infinite without a limit."""
+        return float("inf") if self.budget.calls is None else max(0, self.budget.calls - self.calls)
+
+    def allows(self, prompt_tokens: int, generated_tokens: int, calls: int = 1) -> bool:
+        """Whether ``calls`` more of this size together stay within tokens, money, calls and the deadline."""
+        if self.seconds_left() == 0.0 or self.calls_left() < calls:
             return False
         if self.budget.tokens is not None and self.tokens + prompt_tokens + generated_tokens > self.budget.tokens:
             return False

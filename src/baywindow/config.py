@@ -77,6 +77,8 @@ class Settings(BaseSettings):
         None, description="recipe used when none is named: a line, a table, or a name from `recipes`"
     )
     recipes: dict[str, str | dict[str, Any]] = Field(default_factory=dict, description="your own named recipes")
+    judge: str | None = Field(None, description="model that grades where a benchmark's score is a judge's verdict: a name as for `model`")
+    nli: str | None = Field(None, description="model that tests entailment for citation scores: hub id or folder; without one the judge does")
     prices: PriceTable | None = Field(None, description="USD per million tokens: prompt_usd, generated_usd")
 
     def __init__(self, **flags: Any) -> None:

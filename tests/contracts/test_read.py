@@ -16,6 +16,7 @@ from baywindow.context.base import Reader
 from baywindow.context.reply import declined
 from baywindow.context.run import Run
 from baywindow.documents.base import Document
+from baywindow.errors import BudgetError
 
 READERS = [card.name for card in registry.cards("context/read")]
 
@@ -72,6 +73,17 @@ def test_a_token_budget_is_never_passed(reader, book, scripted):
         run = Run(QUESTION, book, scripted(helpful, context_length=700), meter=Meter(budget=Budget(tokens=tokens)))
         assert isinstance(reader.read(run, book.full_text(QUESTION, 5)), str)
         assert 0 < run.meter.usage.tokens <= tokens
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3, 7])
+def test_a_budget_of_calls_is_never_passed(reader, book, scripted, calls):
+    run = Run(QUESTION, book, scripted(helpful, context_length=700), meter=Meter(budget=Budget(calls=calls)))
+    if reader.least(run).calls > calls:
+        with pytest.raises(BudgetError, match=f"the budget is {calls}"):
+            run.meter.refuse_if_above(reader.least(run))
+        return
+    assert isinstance(reader.read(run, book.full_text(QUESTION, 5)), str)
+    assert 0 < run.meter.calls <= calls
 
 
 def test_the_least_cost_is_no_more_than_what_a_run_must_be_able_to_pay(reader, book, scripted):

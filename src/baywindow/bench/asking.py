@@ -111,11 +111,13 @@ class Told:
     notes: tuple[str, ...]
 
 
-def told(question: str, corpus: Corpus, recipe: Recipe, model: LanguageModel, settings: Settings) -> Told:
-    """Ask through the outside half of a recipe. The inside half, if there is one, is in place in ``model`` already."""
+def told(question: str, corpus: Corpus, recipe: Recipe, model: LanguageModel, settings: Settings, budget: str = "") -> Told:
+    """Ask through the outside half of a recipe, within ``budget``. The inside half, if there is one, is in place in ``model`` already."""
     watched = Watched()
     started = time.perf_counter()
-    answer = ask(question, corpus, recipe=Recipe((), recipe.outside), model=Watcher(model, watched), settings=settings)
+    answer = ask(
+        question, corpus, recipe=Recipe((), recipe.outside), model=Watcher(model, watched), budget=budget or None, settings=settings
+    )
     seconds = time.perf_counter() - started
     first = watched.first_token_at
     rate = None

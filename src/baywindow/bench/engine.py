@@ -5,17 +5,21 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from baywindow.bench import find, measure
 from baywindow.bench.base import Sample
 from baywindow.bench.counting import TokenCounter
+from baywindow.bench.entailment import Entailment, JudgedEntailment, NliModel
+from baywindow.bench.judge import Judge
 from baywindow.bench.measure import Desk, Way
 from baywindow.bench.plan import depth_of
+from baywindow.bench.referees import refereeing
 from baywindow.bench.samples import Maker, hay
 from baywindow.bench.store import Row
 from baywindow.config import Settings
 from baywindow.errors import MissingExtraError
+from baywindow.models import select
 from baywindow.models.base import Embedder, LanguageModel
 from baywindow.recipe import Recipe
 from baywindow.recipe import parse as parse_recipe
@@ -53,6 +57,7 @@ class Local:
     def __init__(self, model: LanguageModel, settings: Settings) -> None:
         self._model = model
         self._desk = Desk(model=model, settings=settings, embedder=functools.cache(lambda: _embedder(settings)))
+        self._referees = functools.cache(lambda: _referees(model, settings))
         self._counter = TokenCounter(model.count_tokens, f"{model.name}@{model.fingerprint[:24]}")
 
     def run(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, list[Row]]]:
@@ -60,7 +65,10 @@ class Local:
             yield from ((unit, rows) for rows in self._unit(unit))
 
     def close(self) -> None:
-        """Nothing to end: the model is its owner's."""
+        """The model is its owner's; a judge of its own is closed."""
+        judge = self._referees().get("judge") if self._referees.cache_info().currsize else None
+        if judge is not None and judge.model is not self._model:
+            judge.model.close()
 
     def _unit(self, unit: Unit) -> Iterator[list[Row]]:
         recipes = [parse_recipe(line) for line in unit.recipes]
@@ -70,7 +78,13 @@ class Local:
             yield from ([replace(self._blank(unit, r, None), error=measure.told_error(error))] for r in recipes)
             return
         blanks = [(recipe, self._blank(unit, recipe, sample)) for recipe in recipes]
-        yield from measure.measured(sample, blanks, self._desk, unit.way)
+        measuring = measure.measured(sample, blanks, self._desk, unit.way)
+        while True:
+            with refereeing(**self._referees()):  # for one step at a time: the setting is the thread's, and whoever iterates shares it
+                rows = next(measuring, None)
+            if rows is None:
+                return
+            yield rows
 
     def sample(self, unit: Unit) -> Sample:
         [task] = [t for t in find.tasks(unit.task) if t.name == unit.task]
@@ -105,6 +119,23 @@ def _embedder(settings: Settings) -> Embedder | None:
         if settings.embedder:
             raise
         return None
+
+
+class Referees(TypedDict, total=False):
+    judge: Judge
+    entailment: Entailment
+
+
+def _referees(model: LanguageModel, settings: Settings) -> Referees:
+    """Whom the settings name to decide what no formula can; a judge also tests entailment where no model for that is named."""
+    found: Referees = {}
+    if settings.judge:
+        same = settings.judge == settings.model
+        judge = found["judge"] = Judge(model if same else select.load(settings.judge, settings=settings))
+        found["entailment"] = JudgedEntailment(judge)
+    if settings.nli:
+        found["entailment"] = NliModel(settings.nli)
+    return found
 
 
 def closable(rows: Iterator[Any]) -> Any:

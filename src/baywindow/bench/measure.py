@@ -33,11 +33,12 @@ CONTEXT_FIRST, PROMPT, ASK = "prompt, context first", "prompt", "ask"
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """How rows are measured: whether a reply is written (else only the gold answer's likelihood), and its greatest length (0: the
-    task's own)."""
+    """How rows are measured: whether a reply is written (else only the gold answer's likelihood), its greatest length (0: the task's
+    own), and what one question may spend on its way through `ask` (as `Budget.parse` reads it)."""
 
     generate: bool = True
     max_new_tokens: int = 0
+    budget: str = ""
 
     def sampling(self, turn: Turn) -> Sampling:
         return Sampling(max_new_tokens=min(turn.max_new_tokens, self.max_new_tokens or turn.max_new_tokens))
@@ -91,7 +92,7 @@ def _rows(measuring: Iterator[Row], blank: Row, turns: int) -> list[Row]:
 
 def _each(sample: Sample, recipe: Recipe, blank: Row, desk: Desk, way: Way, reader: Reader | None) -> Iterator[Row]:
     if recipe.outside:
-        yield from _asked(sample, recipe, blank, desk)
+        yield from _asked(sample, recipe, blank, desk, way)
     elif reader is not None:
         yield from _context_first(sample, recipe, blank, reader, way)
     else:
@@ -182,7 +183,7 @@ def _gap(begun: str) -> str:
 # -- through ask ----------------------------------------------------------------------------------------------------------------------
 
 
-def _asked(sample: Sample, recipe: Recipe, blank: Row, desk: Desk) -> Iterator[Row]:
+def _asked(sample: Sample, recipe: Recipe, blank: Row, desk: Desk, way: Way) -> Iterator[Row]:
     model = desk.model
     recipe.check_capabilities(model.capabilities, model.name)
     place: AbstractContextManager[LanguageModel] = model.attached(recipe.inside) if recipe.inside else nullcontext(model)
@@ -190,7 +191,7 @@ def _asked(sample: Sample, recipe: Recipe, blank: Row, desk: Desk) -> Iterator[R
         corpus = open_corpus(list(sample.documents), embedder=desk.embedder_for(recipe), settings=desk.settings)
         for i, turn in enumerate(sample.asked):
             cpu = time.process_time()
-            told = asking.told(turn.question, corpus, recipe, view, desk.settings)
+            told = asking.told(turn.question, corpus, recipe, view, desk.settings, way.budget)
             cpu = time.process_time() - cpu
             found: dict[str, object] = {
                 "reply": told.text,

@@ -184,7 +184,7 @@ class ModelRun:
             number=number,
             tokens=fitting.ordered_tokens(length, windows, new),
             recipes=tuple(str(self.recipes[h]) for h in lacking),
-            way=Way(generate=not self.plan.generate, max_new_tokens=self.plan.max_new_tokens),
+            way=Way(generate=not self.plan.generate, max_new_tokens=self.plan.max_new_tokens, budget=self.plan.budget),
             haystack=self.plan.haystack,
             data=self.plan.data,
             machine=self.machine_id,

@@ -11,6 +11,7 @@ from typing import Any
 from baywindow import recipe as recipes
 from baywindow.bench import find
 from baywindow.bench.base import Task
+from baywindow.budget import Budget
 from baywindow.errors import ConfigError
 from baywindow.recipe import Recipe
 from baywindow.registry import Technique
@@ -35,6 +36,7 @@ class Plan:
     hours: float = 0.0
     generate: int = 0
     max_new_tokens: int = 0  # 0: as the task says
+    budget: str = ""  # of one question through `ask`
     best: dict[str, int] = field(default_factory=dict)  # at these lengths (as text) only stock and the best so many recipes
     haystack: str = ""
     data: dict[str, str] = field(default_factory=dict)
@@ -44,6 +46,8 @@ class Plan:
         for name in ("models", "tasks", "recipes"):
             if not getattr(self, name):
                 raise ConfigError(f"a run needs {name}", hint=f"name some with --{name}")
+        if self.budget:
+            Budget.parse(self.budget)
         if (self.samples < 1) == (self.hours <= 0):
             raise ConfigError("a run needs a number of samples or hours", hint="--hours 1.5, or --samples 20")
 

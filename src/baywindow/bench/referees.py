@@ -52,7 +52,7 @@ def the_judge() -> Judge:
     if (judge := _judge.get()) is None:
         raise ConfigError(
             "this score is a language model's verdict, and no judge is named",
-            hint="from Python: `with refereeing(judge=Judge(model))` of baywindow.bench.referees",
+            hint="bay bench --judge MODEL, or `judge` in bay.toml",
         )
     return judge
 
@@ -62,7 +62,7 @@ def the_entailment() -> Entailment:
     if (entailment := _entailment.get()) is None:
         raise ConfigError(
             "citations are scored by entailment, and nothing tests it",
-            hint="from Python: `with refereeing(entailment=NliModel(folder))` of baywindow.bench.referees",
+            hint="bay bench --nli MODEL (a classifier trained on NLI), or --judge MODEL",
         )
     return entailment
 

@@ -29,7 +29,7 @@ def ask(
     context: flags.Context = None,
     recipe: flags.RecipeLine = None,
     k: Annotated[int | None, typer.Option("--k", min=1, help="How many passages the recipe's techniques take.")] = None,
-    budget: Annotated[str | None, typer.Option("--budget", "-b", help="tokens=4000,seconds=30,usd=0.05 (any of them).")] = None,
+    budget: Annotated[str | None, typer.Option("--budget", "-b", help="tokens=4000,calls=8,seconds=30,usd=0.05 (any).")] = None,
     embedder: flags.Embedder = None,
     index: flags.Index = None,
     trace: Annotated[bool, typer.Option("--trace", help="Show every step and what became of the context.")] = False,

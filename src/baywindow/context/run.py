@@ -159,13 +159,18 @@ class Run:
             prompt_tokens, new_tokens = self._size(prompt, how)
             keep = replace(
                 how.keep,
+                calls=how.keep.calls + spent.calls,
                 prompt_tokens=how.keep.prompt_tokens + spent.prompt_tokens,
                 generated_tokens=how.keep.generated_tokens + spent.generated_tokens,
             )
             if self._allowed(prompt_tokens, new_tokens, replace(how, keep=keep)) < new_tokens:
                 break
             allowed.append(prompt)
-            spent = Usage(prompt_tokens=spent.prompt_tokens + prompt_tokens, generated_tokens=spent.generated_tokens + new_tokens)
+            spent = Usage(
+                calls=spent.calls + 1,
+                prompt_tokens=spent.prompt_tokens + prompt_tokens,
+                generated_tokens=spent.generated_tokens + new_tokens,
+            )
         if not allowed:
             return [None] * len(prompts)
         started = time.monotonic()
@@ -239,7 +244,7 @@ class Run:
             left = limit - self.meter.tokens - prompt_tokens - keep.tokens
             new_tokens = min(new_tokens, max(left, min(new_tokens, SHORTEST_ANSWER_TOKENS)))
         for size in (new_tokens, min(new_tokens, SHORTEST_ANSWER_TOKENS)):
-            if self.meter.allows(prompt_tokens + keep.prompt_tokens, size + keep.generated_tokens):
+            if self.meter.allows(prompt_tokens + keep.prompt_tokens, size + keep.generated_tokens, calls_left):
                 return size
         return self._refuse("the budget")
 

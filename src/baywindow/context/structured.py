@@ -70,6 +70,6 @@ def _affordable(run: Caller, prompts: Sequence[Prompt], how: Call) -> int:
         tokens = run.model.prompt_tokens(prompt, Sampling(max_new_tokens=1))
         spent = Usage(prompt_tokens=spent.prompt_tokens + tokens, generated_tokens=spent.generated_tokens + how.max_new_tokens)
         fits = tokens + how.max_new_tokens <= run.model.context_length
-        if not fits or not run.meter.allows(spent.prompt_tokens, spent.generated_tokens):
+        if not fits or not run.meter.allows(spent.prompt_tokens, spent.generated_tokens, how.keep.calls + i + 1):
             return i
     return most

@@ -38,6 +38,7 @@ def bench(
     full: Annotated[bool, typer.Option("--full", help="What a larger machine runs: 4k to 128k, 100 samples.")] = False,
     generate: Annotated[int, typer.Option("--generate", min=0, help="Write replies for so many samples of a cell only (0: all).")] = 0,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=0, help="Longest reply (0: as each task says).")] = 0,
+    budget: Annotated[str, typer.Option("--budget", help="What a question may spend: tokens=4000,calls=40,seconds=30.")] = "",
     best: Annotated[list[str] | None, typer.Option("--best", help="LENGTH:N, e.g. 4k:6: only stock and the N best recipes there.")] = None,
     no_random: Annotated[bool, typer.Option("--no-random", help="No random choice beside each selection.")] = False,
     haystack: Annotated[str, typer.Option("--haystack", help="Folder with natural text to hide needles in.")] = "",
@@ -53,6 +54,8 @@ def bench(
     base_url: flags.BaseUrl = None,
     context: flags.Context = None,
     embedder: flags.Embedder = None,
+    judge: Annotated[str | None, typer.Option("--judge", help="Model that grades where a score is a verdict.")] = None,
+    nli: Annotated[str | None, typer.Option("--nli", help="Model that tests entailment for citation scores.")] = None,
 ) -> None:
     """Measure recipes on your model."""
     if ctx.invoked_subcommand is not None:
@@ -63,7 +66,8 @@ def bench(
         return
     from baywindow.bench.plan import FULL_LENGTHS, FULL_SAMPLES, Plan, lengths_of, recipes_of, tasks_of
 
-    settings = flags.settings_from(base_url=base_url, context=context, embedder=embedder)
+    given = {"base_url": base_url, "context": context, "embedder": embedder, "judge": judge and names.converted(judge), "nli": nli}
+    settings = flags.settings_from(**given)
     if full or find_best:
         samples = samples or FULL_SAMPLES
     plan = Plan(
@@ -75,10 +79,11 @@ def bench(
         hours=0.0 if samples else (DEFAULT_HOURS if hours is None else hours),
         generate=generate,
         max_new_tokens=max_new_tokens,
+        budget=budget,
         best=dict(names.pair(text, ":", int) for text in best or ()),
         haystack=haystack,
         data=dict(names.pair(text, "=", str) for text in data or ()),
-        settings={k: v for k, v in {"base_url": base_url, "context": context, "embedder": embedder}.items() if v is not None},
+        settings={k: v for k, v in given.items() if v is not None},
     )
     start(plan, how, name)
 

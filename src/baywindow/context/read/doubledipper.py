@@ -92,7 +92,8 @@ class Doubledipper(Reader):
         each = Usage(
             prompt_tokens=sum(run.model.count_tokens(_asking(run, p)) for p in fits), generated_tokens=len(fits) * self.example_tokens
         )
-        if not fits or not run.meter.allows(each.prompt_tokens + keep.prompt_tokens, each.generated_tokens + keep.generated_tokens):
+        both = (each.prompt_tokens + keep.prompt_tokens, each.generated_tokens + keep.generated_tokens)
+        if not fits or not run.meter.allows(*both, len(fits) + 1):
             return []  # examples are a help, not the answer: nothing is cut short without them
         how = Call(name="examples", max_new_tokens=self.example_tokens, keep=keep)
         replies = ask_many(run, [_asking(run, p) for p in fits], EXAMPLE_FORM, how)
