@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 EXTRAS ?= local,dev
 
-.PHONY: install demo test fast docs bench-index bench-ask bench-window bench-reference bench-context clean
+.PHONY: install demo test fast docs bench-index bench-ask bench-window bench-readers bench-planted bench-reference bench-context clean
 
 # Always asked, because only the script can tell a good environment from a broken one; takes a moment when nothing changed.
 install:
@@ -31,6 +31,12 @@ bench-ask: install
 
 bench-context: install
 	$(BIN)/python benchmarks/context.py --parts compress,corag
+
+bench-readers: install
+	$(BIN)/python benchmarks/readers.py
+
+bench-planted: install
+	$(BIN)/python benchmarks/planted.py
 
 bench-window: install
 	$(BIN)/python benchmarks/window.py

@@ -1,0 +1,125 @@
+"""Which reader for which task: every reader through a window four times, and sixteen times, shorter than the text.
+
+    python benchmarks/readers.py [--hours 2] [--model qwen2.5-coder-0.5b-instruct-q4_k_m] [--report]
+
+The model is held to 1,024 tokens. It reads 4,096 (10 samples a task) and 16,384 (5 samples, at most 40 calls a question): one fact in an
+essay, and a question over many documents of which one holds the answer. Readers are asked as `bay ask` asks them, with their defaults;
+``hybrid(k=3) > rag`` stands beside them.
+
+Resumable: what is measured is kept as `bay bench` keeps it (runs ``readers-4k`` and ``readers-16k``), sample after sample over all readers,
+so that a run stopped early is balanced. --report only writes the table from what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from _report import interval, table
+from _rows import write
+
+from baywindow import registry
+from baywindow.bench import run as running
+from baywindow.bench import runs
+from baywindow.bench.plan import Plan
+from baywindow.bench.store import Row, Store
+from baywindow.cli.bench import names
+from baywindow.models import select
+
+WINDOW = 1024
+TASKS = ("ruler.niah_single_2", "ruler.qa_1")
+LENGTHS = {"readers-4k": (4096, 10, ""), "readers-16k": (16384, 5, "calls=40")}
+BESIDE = ("hybrid(k=3) > rag",)
+QWEN = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
+
+
+def plan_of(model: str, name: str) -> Plan:
+    tokens, samples, budget = LENGTHS[name]
+    recipes = (*BESIDE, *(card.name for card in registry.cards("context/read")))
+    return Plan(
+        models=(model,),
+        tasks=TASKS,
+        lengths=(tokens,),
+        recipes=recipes,
+        samples=samples,
+        budget=budget,
+        settings={"context": WINDOW},
+    )
+
+
+def measure(model: str, name: str, end: float) -> list[Row]:
+    """What the store lacks, until the time is over; all rows that are there then."""
+    path = runs.path_of(name)
+    with Store(path, write=True, make=True) as store:
+        plan = plan_of(model, name)
+        store.set_fact("plan", plan.to_dict())
+        if time.monotonic() < end:
+            running.each_model(
+                store,
+                plan,
+                lambda named, settings: select.load(names.converted(named), settings=settings),
+                lambda state: print(state.text, f"{state.done} of {state.total}", flush=True),
+                running.Local,
+                lambda run, deadline: run.until(min(deadline, end)),
+            )
+        return store.rows()
+
+
+def body(rows: Sequence[Row]) -> str:
+    """One row a reader, best score first; what was measured on fewer samples says so."""
+    by_recipe: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_recipe[row.recipe].append(row)
+    lines = sorted((line_of(recipe, mine) for recipe, mine in by_recipe.items()), key=lambda line: -line[0])
+    head = ["reader", "n a task", *(f"{task.split('.')[1]}" for task in TASKS), "gold NLL", "calls", "tokens read", "seconds", "errors"]
+    return table(head, [line[1] for line in lines])
+
+
+def line_of(recipe: str, rows: Sequence[Row]) -> tuple[float, list[object]]:
+    good = [r for r in rows if not r.error]
+    scores = {task: [float(r.score or 0.0) for r in good if r.task == task] for task in TASKS}
+    cells = [shown(values) for values in scores.values()]
+    mean = statistics.fmean([statistics.fmean(v) for v in scores.values() if v] or [-1.0])
+    nll = [r.nll for r in good if r.nll is not None]
+    figures = [f"{statistics.fmean(nll):.2f}" if nll else "–"]
+    for field in ("calls", "prompt_tokens", "seconds"):
+        values = [float(getattr(r, field)) for r in good if getattr(r, field) is not None]
+        figures.append(f"{statistics.median(values):.0f}" if values else "–")
+    fewest = min(len(values) for values in scores.values())
+    return mean, [f"`{recipe}`", fewest, *cells, *figures, len(rows) - len(good)]
+
+
+def shown(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    mean, low, high = interval(values)
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hours", type=float, default=2.0, help="stop asking after this time and report what there is")
+    parser.add_argument("--model", default=QWEN)
+    parser.add_argument("--report", action="store_true", help="measure nothing")
+    options = parser.parse_args()
+    end = time.monotonic() + (0.0 if options.report else options.hours * 3600)
+    parts = []
+    for name, (tokens, samples, budget) in LENGTHS.items():
+        rows = measure(options.model, name, end)
+        limit = f", {budget} a question" if budget else ""
+        title = f"## {Path(options.model).name} held to {WINDOW:,} tokens, text of {tokens:,} ({samples} samples wanted{limit})"
+        parts += [title, "", body(rows) if rows else "Not measured yet.", ""]
+    legend = (
+        "Scores with 95 % bootstrap intervals; calls, tokens and seconds are medians; the gold answer's NLL follows the last call's prompt."
+    )
+    write(
+        "readers", "Which reader for which task", "\n".join([*parts, legend]), {}, f"python benchmarks/readers.py --hours {options.hours:g}"
+    )
+
+
+if __name__ == "__main__":
+    main()
