@@ -6,13 +6,13 @@ data: it is parsed here, never evaluated.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from baywindow.context.reply import NOT_FOUND, declined
+from baywindow.models.replies import json_values, without_thought
 
 Kind = Literal["text", "number", "flag", "texts"]
 Value = str | float | bool | list[str]
@@ -26,11 +26,9 @@ _SCHEMA: dict[Kind, dict[str, Any]] = {
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _BULLET = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.):])\s+")
-_THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _EMPTY = frozenset({"", "none", "null", "n/a", "..."})
 _YES, _NO = frozenset({"true", "yes", "y", "1", "keep"}), frozenset({"false", "no", "n", "0", "remove"})
 _SHORT = 48  # characters: a longer text that happens to say "not found" says more than that
-_MOST_OBJECTS = 50  # of a reply, that are tried as JSON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +96,7 @@ class Form:
 
     def read(self, text: str) -> Reply:
         """The fields that a reply holds. ``formed`` is True only if every field was found (it may say that it is empty)."""
-        raw = _THOUGHT.sub("", text).strip()
+        raw = without_thought(text)
         found = self._from_json(raw)
         if len(found) < len(self.fields):
             found = self._from_labels(raw) | found
@@ -114,7 +112,7 @@ class Form:
         return Reply(raw, values, formed=_says_nothing(raw) or (len(self.fields) == 1 and bool(values)))
 
     def _from_json(self, raw: str) -> dict[str, Value]:
-        for made in _objects(raw):
+        for made in json_values(raw):
             if isinstance(made, list):
                 lists = [f for f in self.fields if f.kind == "texts"]
                 made = {lists[0].name: made} if len(lists) == 1 else {}
@@ -135,21 +133,6 @@ class Form:
         texts = {_plain(m["name"]): raw[m.end() : end] for m, end in zip(matches, ends, strict=True)}
         values = {f.name: _value(f, _trimmed(texts[f.name], f.kind)) for f in self.fields if f.name in texts}
         return {name: value for name, value in values.items() if value is not None}
-
-
-def _objects(raw: str) -> Iterator[dict[str, Any] | list[Any]]:
-    """JSON objects and lists in a reply, outermost and first ones first."""
-    decoder = json.JSONDecoder(strict=False)
-    end = 0
-    for match in list(re.finditer(r"[{\[]", raw))[:_MOST_OBJECTS]:
-        if match.start() < end:
-            continue
-        try:
-            made, end = decoder.raw_decode(raw, match.start())
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(made, dict) or (isinstance(made, list) and any(isinstance(v, str | dict | list) for v in made)):
-            yield made  # a list of numbers alone is a citation mark
 
 
 def _plain(key: str) -> str:
