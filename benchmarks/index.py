@@ -352,6 +352,8 @@ def _peer_ranked(tasks: list[Task], embedder: Remembered) -> list[list[list[int]
 
 def bfloat16() -> dict[str, Any]:
     """Whether half precision may be used: recall@5 of vectors with both, on the same questions."""
+    if data_folder() is None:
+        return {"missing": "the shared data folder is not there"}
     tasks = natural_question_tasks(chunker_for(default_embedder(), 256).spans)[:8]
     found: dict[str, Any] = {"n": sum(len(t.questions) for t in tasks)}
     for dtype in ("float32", "bfloat16"):

@@ -85,3 +85,17 @@ def test_a_judge_also_tests_entailment_unless_a_model_for_that_is_named(answerer
     assert alone["judge"].model is model
     assert alone["entailment"].name == "judge:answerer"
     assert engine._referees(model, Settings()) == {}
+
+
+def test_options_reach_the_tasks_that_have_them(answerer) -> None:
+    unit = replace(UNIT, task="scbench.kv", length=4096, tokens=4096, options={"mode": "multi_turn", "turns": 2, "links": 3})
+    sample = Local(answerer(context_length=99999), Settings()).sample(unit)
+    assert len(sample.asked) == 2
+    assert sample.asked[1].question.startswith(f"{sample.asked[0].question}\n{sample.asked[0].gold[0]}\n\n")
+
+
+def test_options_are_read_from_the_command_line() -> None:
+    from baywindow.cli.bench.names import options
+
+    tasks = find.tasks("scbench.kv") + find.tasks("lost_in_the_middle")
+    assert options(["turns=2", "mode=multi_turn", "query_aware=true"], tasks) == {"turns": 2, "mode": "multi_turn", "query_aware": True}

@@ -121,6 +121,8 @@ def test_tasks_are_listed_and_one_sample_is_shown(bay, model) -> None:
         (("--recipes", "stock", "--lengths", "64k"), "64k tokens exceed the window of answerer (4096)"),
         (("--best", "4k"), "'4k' is not understood"),
         (("--engine", "cluster"), "--engine"),
+        (("--option", "turns=3"), "none of the tasks has an option 'turns'"),
+        (("--budget", "hours=3"), "budget 'hours=3' is not understood"),
         (("--resume", "nothing"), "there are no results at"),
     ],
 )

@@ -38,6 +38,7 @@ class Unit:
     recipes: tuple[str, ...]
     way: Way
     haystack: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
     machine: int = 0
 
@@ -89,7 +90,8 @@ class Local:
     def sample(self, unit: Unit) -> Sample:
         [task] = [t for t in find.tasks(unit.task) if t.name == unit.task]
         maker = Maker(self._counter, hay(unit.haystack), unit.data)
-        return maker.sample(task, unit.tokens, unit.number, depth=depth_of(unit.number))
+        options = {name: value for name, value in unit.options.items() if name in task.options}
+        return maker.sample(task, unit.tokens, unit.number, depth=depth_of(unit.number), options=options)
 
     def _blank(self, unit: Unit, recipe: Recipe, sample: Sample | None) -> Row:
         known: Mapping[str, Any] = sample.metadata if sample else {}

@@ -186,6 +186,7 @@ class ModelRun:
             recipes=tuple(str(self.recipes[h]) for h in lacking),
             way=Way(generate=not self.plan.generate, max_new_tokens=self.plan.max_new_tokens, budget=self.plan.budget),
             haystack=self.plan.haystack,
+            options=self.plan.options,
             data=self.plan.data,
             machine=self.machine_id,
         )

@@ -36,6 +36,7 @@ class Plan:
     hours: float = 0.0
     generate: int = 0
     max_new_tokens: int = 0  # 0: as the task says
+    options: dict[str, Any] = field(default_factory=dict)  # of the generated tasks that have them
     budget: str = ""  # of one question through `ask`
     best: dict[str, int] = field(default_factory=dict)  # at these lengths (as text) only stock and the best so many recipes
     haystack: str = ""

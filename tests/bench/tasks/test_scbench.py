@@ -104,6 +104,17 @@ def test_the_mode_and_the_number_of_turns_are_told(mode):
     assert sample.metadata["turns"] == len(sample.asked) == 3
 
 
+def test_a_later_turn_stands_behind_the_questions_and_gold_answers_before_it():
+    alone, talk = made("kv", turns=3), made("kv", mode="multi_turn", turns=3)
+    assert alone.context == talk.context
+    first, second, third = (turn.question for turn in alone.asked)
+    one, two, _ = (turn.gold[0] for turn in alone.asked)
+    assert talk.asked[0].question == first
+    assert talk.asked[1].question == f"{first}\n{one}\n\n{second}"
+    assert talk.asked[2].question == f"{first}\n{one}\n\n{second}\n{two}\n\n{third}"
+    assert [turn.gold for turn in talk.asked] == [turn.gold for turn in alone.asked]
+
+
 @pytest.mark.parametrize("option", [{"mode": "scdq"}, {"turns": 0}])
 def test_bad_options_are_refused(option):
     with pytest.raises(ConfigError, match=next(iter(option))):

@@ -42,6 +42,7 @@ def bench(
     best: Annotated[list[str] | None, typer.Option("--best", help="LENGTH:N, e.g. 4k:6: only stock and the N best recipes there.")] = None,
     no_random: Annotated[bool, typer.Option("--no-random", help="No random choice beside each selection.")] = False,
     haystack: Annotated[str, typer.Option("--haystack", help="Folder with natural text to hide needles in.")] = "",
+    option: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE of the tasks that have it: turns=3.")] = None,
     data: Annotated[list[str] | None, typer.Option("--data", help="SUITE=PATH of a loaded suite's files.")] = None,
     name: Annotated[str | None, typer.Option("--run", help="Name or path of the run; a new one by default.")] = None,
     resume: Annotated[str | None, typer.Option("--resume", help="Go on with this run, with its own plan.")] = None,
@@ -70,9 +71,10 @@ def bench(
     settings = flags.settings_from(**given)
     if full or find_best:
         samples = samples or FULL_SAMPLES
+    chosen = tasks_of(part.strip() for part in tasks.split(",") if part.strip())
     plan = Plan(
         models=names.models(model or "") or (names.default_model(settings),),
-        tasks=tuple(task.name for task in tasks_of(part.strip() for part in tasks.split(",") if part.strip())),
+        tasks=tuple(task.name for task in chosen),
         lengths=FULL_LENGTHS if full and lengths == DEFAULT_LENGTHS else lengths_of(lengths),
         recipes=tuple(str(r) for r in recipes_of(names.recipe_lines(recipes), random=not (no_random or find_best))),
         samples=samples or 0,
@@ -82,6 +84,7 @@ def bench(
         budget=budget,
         best=dict(names.pair(text, ":", int) for text in best or ()),
         haystack=haystack,
+        options=names.options(option or (), chosen),
         data=dict(names.pair(text, "=", str) for text in data or ()),
         settings={k: v for k, v in given.items() if v is not None},
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ from baywindow.cli import output
 from baywindow.errors import ConfigError
 
 if TYPE_CHECKING:
+    from baywindow.bench.base import Task
     from baywindow.config import Settings
 
 
@@ -46,6 +49,22 @@ def default_model(settings: Settings) -> str:
     from baywindow.models import select
 
     return settings.model or select.first_usable(settings).name
+
+
+def options(texts: Iterable[str], tasks: Iterable[Task]) -> dict[str, Any]:
+    """``NAME=VALUE`` of options that at least one of the tasks has; numbers, true, false and null mean themselves."""
+    known = {name for task in tasks for name in task.options} - {"data"}  # files are named by --data
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, value = pair(text, "=", str)
+        if name not in known:
+            has = ", ".join(sorted(known)) or "none"
+            raise ConfigError(f"none of the tasks has an option {name!r}", hint=f"they have: {has}")
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name] = value.strip()
+    return found
 
 
 def pair(text: str, mark: str, kind: type) -> tuple[str, Any]:

@@ -49,8 +49,8 @@ SUITE = Suite(
         "many_shot: generated swapping exercises instead of three BIG-Bench Hard sets, which may not be copied here.",
         "vt: prose of the haystack instead of one repeated noise sentence; two hops a chain and one chain a turn.",
         "prefix_suffix and mf: strings and questions are drawn here from the paper's description; its data are not public as a generator.",
-        "`mode` is a label of the sample: the bench's runner asks every question of a copy of the context (multi_request); asking them one "
-        "after another behind the gold answers (multi_turn) is left to who asks.",
+        "multi_turn: earlier questions and gold answers stand before a question in one message, where the paper's are turns of a chat: "
+        "base models have no turns.",
     ),
     tasks=(
         _task("kv", "values of a JSON object by their keys", kv, "scbench_has", 4096, 150),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from baywindow.bench.base import Order, Sample, Turn
 from baywindow.documents.base import Document
@@ -28,11 +29,15 @@ def mode_of(order: Order) -> str:
 
 
 def shared(order: Order, *, context: str, instruction: str, turns: Sequence[Turn]) -> Sample:
-    """One document and all its questions. ``mode`` in the metadata says how they are meant to meet the context:
+    """One document and all its questions, in one of two modes:
 
-    ``multi_request``: each meets a fresh copy of the context's cache, so that nothing that compressed it has seen a question;
-    ``multi_turn``: each follows the one before and its gold answer.
+    ``multi_request``: each meets the context alone;
+    ``multi_turn``: each stands behind those before it and their gold answers.
+
+    In both, the runner asks every question of a copy of the context's cache, so that nothing that compressed it has seen a question.
     """
+    if mode_of(order) == "multi_turn":
+        turns = [behind(turns[:i], turn) for i, turn in enumerate(turns)]
     first = turns[0]
     return Sample(
         id="",
@@ -46,6 +51,12 @@ def shared(order: Order, *, context: str, instruction: str, turns: Sequence[Turn
         turns=tuple(turns[1:]),
         metadata={"mode": mode_of(order), "turns": len(turns), "haystack": order.haystack.name, **first.metadata},
     )
+
+
+def behind(earlier: Sequence[Turn], turn: Turn) -> Turn:
+    """The turn with what was asked and rightly answered before it as the beginning of its question."""
+    said = [f"{t.question}\n{t.answer_prefix}{' ' if t.answer_prefix else ''}{', '.join(t.gold)}\n\n" for t in earlier]
+    return replace(turn, question="".join(said) + turn.question, metadata={**turn.metadata, "question": turn.question})
 
 
 def overhead_of(order: Order, *parts: str) -> int:
