@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from baywindow.budget import Budgeted
+from baywindow.errors import ConfigError
 from baywindow.memory.records import Recalled, Turn, of_record, of_turn
 from baywindow.memory.work import Work
 from baywindow.registry import Technique
@@ -38,3 +39,10 @@ class MemorySystem(Budgeted, Technique):
         """The best ``k`` memories for a query, best first: this system's records, and turns where it has none."""
         found = [of_record(record, score) for record, score in work.near_records(query, k)]
         return found or [of_turn(turn, score) for turn, score in work.near_turns(query, k)]
+
+
+def at_least(system: MemorySystem, **least: float) -> None:
+    """Raise ConfigError for the first option below its least value: ``at_least(self, k=1, recent_turns=0)``."""
+    for name, low in least.items():
+        if getattr(system, name) < low:
+            raise ConfigError.bad_value(name, getattr(system, name), f"at least {low}")
