@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from baywindow.window import attach
 from baywindow.window.base import LayerInfo, ModelInfo
 from baywindow.window.block import Block
 from baywindow.window.caches.base import Moment
@@ -58,3 +59,17 @@ def _make_moment() -> Callable[..., tuple[Moment, Block]]:
 @pytest.fixture(name="layer_of")
 def _layer_of() -> Callable[..., LayerInfo]:
     return layer_of
+
+
+@pytest.fixture
+def next_logits(tiny: Callable[..., Any]) -> Callable[[Any, str], Any]:
+    """Read tokens [1, n] through a recipe, then one more: its logits."""
+    model = tiny("llama")
+
+    def after(ids: Any, recipe: str) -> Any:
+        with torch.no_grad(), attach(model, recipe) as w:
+            cache = w.cache()
+            model(ids, past_key_values=cache)
+            return model(ids[:, :1], past_key_values=cache).logits
+
+    return after

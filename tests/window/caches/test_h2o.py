@@ -97,17 +97,9 @@ def test_the_question_does_not_vote(layer_of: Callable[..., Any], make_moment: C
 
 
 @torch.no_grad()
-def test_full_budget_changes_nothing_bit_for_bit(tiny: Callable[..., Any]) -> None:
-    model = tiny("llama")
-
-    def logits(recipe: str) -> Any:
-        with attach(model, recipe) as w:
-            cache = w.cache()
-            model(IDS, past_key_values=cache)
-            return model(IDS[:, :1], past_key_values=cache).logits
-
-    assert torch.equal(logits("h2o(budget_tokens=64)"), logits("stock"))
-    assert torch.isfinite(logits("h2o(budget_tokens=1)")).all()
+def test_full_budget_changes_nothing_bit_for_bit(next_logits: Callable[..., Any]) -> None:
+    assert torch.equal(next_logits(IDS, "h2o(budget_tokens=64)"), next_logits(IDS, "stock"))
+    assert torch.isfinite(next_logits(IDS, "h2o(budget_tokens=1)")).all()
 
 
 def test_claim_a_heavy_hitter_outlives_recency(make_moment: Callable[..., Any]) -> None:

@@ -78,17 +78,9 @@ def test_keys_are_those_of_the_stock_cache(tiny: Callable[..., Any]) -> None:
 
 
 @torch.no_grad()
-def test_full_budget_and_smallest_budget(tiny: Callable[..., Any]) -> None:
-    model = tiny("llama")
-
-    def logits(recipe: str) -> Any:
-        with attach(model, recipe) as w:
-            cache = w.cache()
-            model(IDS, past_key_values=cache)
-            return model(IDS[:, :1], past_key_values=cache).logits
-
-    assert torch.equal(logits("keydiff(budget_tokens=40)"), logits("stock"))
-    assert torch.isfinite(logits("keydiff(budget_tokens=1)")).all()
+def test_full_budget_and_smallest_budget(next_logits: Callable[..., Any]) -> None:
+    assert torch.equal(next_logits(IDS, "keydiff(budget_tokens=40)"), next_logits(IDS, "stock"))
+    assert torch.isfinite(next_logits(IDS, "keydiff(budget_tokens=1)")).all()
 
 
 def test_claim_a_distinctive_key_survives_where_recency_loses_it(make_moment: Callable[..., Any]) -> None:
