@@ -35,6 +35,19 @@ class Block:
     def length(self) -> int:
         return self.keys.shape[2]
 
+    def part(self, start: int, stop: int) -> Block:
+        """A view of the slots ``start`` to ``stop``; positions are read when asked for."""
+        return Block.unread(
+            keys=self.keys[:, :, start:stop],
+            values=self.values[:, :, start:stop],
+            tags={name: tag[..., start:stop] for name, tag in self.tags.items()},
+            read=lambda: self.positions[..., start:stop],
+        )
+
+    def first(self, n: int) -> Block:
+        """A view of the first ``n`` slots."""
+        return self if n == self.length else self.part(0, n)
+
     @property
     def head_positions(self) -> Tensor:
         """[B, H, L]."""
@@ -55,8 +68,8 @@ class Block:
             positions = self.head_positions.gather(2, full.clamp(min=0)).masked_fill(hole.expand_as(full), -1)
         at = index.clamp(min=0).expand(-1, self.keys.shape[1], -1)
         return Block(
-            keys=_gather(self.keys, at),
-            values=_gather(self.values, at),
+            keys=rows_of_heads(self.keys, at),
+            values=rows_of_heads(self.values, at),
             positions=positions,
             tags={name: tag.gather(2, at) for name, tag in self.tags.items()},
         )
@@ -182,5 +195,15 @@ def tensor_bytes(*tensors: Tensor) -> int:
     return sum(storages.values())
 
 
-def _gather(x: Tensor, index: Tensor) -> Tensor:
-    return x.gather(2, index[..., None].expand(-1, -1, -1, x.shape[-1]))
+def rows_of_heads(x: Tensor, index: Tensor) -> Tensor:
+    """``x`` [B, H, L, D] at the slots ``index`` [B, H, n]: [B, H, n, D].
+
+    Whole rows are copied where they lie whole in memory: many times cheaper than gathering element by element.
+    """
+    B, H, L, D = x.shape
+    if L == 0 or D == 0 or x.stride()[2:] != (D, 1) or x.stride(0) % D or x.stride(1) % D:
+        return x.gather(2, index[..., None].expand(-1, -1, -1, D))
+    per_row, per_head = x.stride(0) // D, x.stride(1) // D
+    rows = x.as_strided(((B - 1) * per_row + (H - 1) * per_head + L, D), (D, 1))
+    first = torch.arange(B, device=x.device)[:, None] * per_row + torch.arange(H, device=x.device) * per_head
+    return rows.index_select(0, (index + first[..., None]).flatten()).view(B, H, -1, D)

@@ -1,0 +1,145 @@
+"""The engine's side of recall: ask for slots, gather them, and attend to nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from baywindow.window.base import State, heads_of
+from baywindow.window.block import Block, rows_of_heads
+from baywindow.window.engine.masks import MaskSpec
+from baywindow.window.engine.store import Store
+from baywindow.window.recall import Held, Lookup, Phase, Recaller
+
+if TYPE_CHECKING:
+    from baywindow.window.engine.cache import WindowCache
+    from baywindow.window.engine.layer import LayerRun
+    from baywindow.window.engine.runtime import Runtime
+
+NO_QUERIES = MaskSpec(
+    padding=None, mask_function=lambda b, h, q, k: k <= q, local_size=None, q_offset=0, q_length=0, may_skip=False, stock={}
+)  # between forwards nothing attends
+
+
+def recalled(run: LayerRun, q: Tensor, query: Tensor, q_pos: Tensor, block: Block) -> Tensor | None:
+    """The layer's output [B, n, Hq, Dv] where the recipe's recaller acts on this forward, else None. ``q`` as `Attending` takes it,
+    ``query`` un-rotated, ``block`` everything held."""
+    recaller, store, cache = run.parts.recaller, run.store, run.runtime.forward.cache
+    if recaller is None or store is None or cache is None or run.layer.is_sliding or cache.mode == "probe":
+        return None
+    n, phase = q.shape[2], run.phase(q.shape[2])
+    shared = recaller.lookup_queries(phase, n)
+    if shared < 1:
+        return None
+    past = block.length - n
+    state = known(recaller, store)
+    if phase == "decode" and not state:
+        learn(run, recaller, store, block, past)
+    outs = []
+    for start, stop in pieces(store.seen - n, n, shared):
+        rows = slice(start, stop)
+        held = block.first(past + stop)
+        asked = _lookup(run, state, held, past + start, phase, q[:, :, rows], query[:, :, rows], q_pos[:, rows])
+        index = recaller.recall(asked)
+        outs.append(_attend(run, asked, q[:, :, rows], index))
+    return outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)
+
+
+def known(recaller: Recaller, store: Store) -> State:
+    """What the recaller knows of this layer; nothing, if slots were moved since it was learned."""
+    state = store.states.setdefault(recaller.card.name, {})
+    if store.moved:
+        state.clear()
+        store.moved = False
+    return state
+
+
+def learn(run: LayerRun, recaller: Recaller, store: Store, block: Block, past: int) -> None:
+    """Let the recaller read the first ``past`` slots. The prompt's last queries are not needed afterwards."""
+    recaller.learn(_held(run, known(recaller, store), block, past))
+    if not run.parts.votes_late:
+        store.watched = None
+
+
+def learn_prompt(runtime: Runtime, cache: WindowCache) -> None:
+    """At the end of a prompt: what lookups will need is made once, and shared by every question that comes."""
+    from baywindow.window.engine.layer import LayerRun
+
+    recaller = runtime.parts.recaller
+    assert recaller is not None
+    for layer in runtime.info.full_layers:
+        store = cache.store(layer.index)
+        if store.tail is None or known(recaller, store):
+            continue
+        started = time.perf_counter()
+        run = LayerRun(runtime, layer, runtime.found.modules[layer.index], NO_QUERIES, store, {})
+        block = store.view()
+        learn(run, recaller, store, block, block.length)
+        cache.spend("caches", time.perf_counter() - started)
+
+
+def pieces(before: int, n: int, shared: int) -> Iterator[tuple[int, int]]:
+    """Ranges of ``n`` queries that came after ``before`` tokens, cut at multiples of ``shared``: however a prompt was cut into forwards,
+    its queries share lookups alike (those of a question begin with it, if they share one lookup)."""
+    if shared >= n:
+        yield 0, n
+        return
+    start = 0
+    while start < n:
+        stop = min(n, start + shared - (before + start) % shared)
+        yield start, stop
+        start = stop
+
+
+def _held(run: LayerRun, state: State, block: Block, past: int) -> Held:
+    from baywindow.window.engine.layer import last_valid
+
+    store = run.store
+    assert store is not None
+    return Held(
+        info=run.runtime.info,
+        layer=run.layer,
+        block=block,
+        past=past,
+        holes=store.holes,
+        keys=lambda start, stop: run.rotated_keys(block.part(start, stop)),
+        turn=run.rotate_new_at,
+        watched=lambda: last_valid(store, run.parts.query_window),
+        state=state,
+    )
+
+
+def _lookup(run: LayerRun, state: State, block: Block, past: int, phase: Phase, q: Tensor, query: Tensor, q_pos: Tensor) -> Lookup:
+    held = _held(run, state, block, past)
+    return Lookup(
+        **vars(held),
+        phase=phase,
+        queries=query,
+        q_pos=q_pos,
+        turned=lambda: run.rotate_new_at(query, q_pos) if run.raw else q,
+    )
+
+
+def _attend(run: LayerRun, asked: Lookup, q: Tensor, index: Tensor | None) -> Tensor:
+    block = asked.block if index is None else picked(asked.block, index)
+    run.picked_holes = index is not None and bool((index < 0).any())
+    run.shares_mask = False
+    return run.attend(run.attending(q, block, asked.q_pos, asked.queries))
+
+
+def picked(block: Block, index: Tensor) -> Block:
+    """The slots ``index`` [B, H or 1, m] of a block, for reading once: only keys and values are gathered now."""
+    heads = block.keys.shape[1]
+    at = index.clamp(min=0).expand(-1, heads, -1)
+
+    def positions() -> Tensor:
+        alike = index.shape[1] == 1 and block.positions.dim() == 2
+        of = block.positions[:, None] if alike else heads_of(block.positions, heads)
+        found = of.gather(2, at[:, :1] if alike else at).masked_fill(index < 0, -1)
+        return found[:, 0] if alike else found
+
+    return Block.unread(keys=rows_of_heads(block.keys, at), values=rows_of_heads(block.values, at), tags={}, read=positions)
