@@ -57,7 +57,7 @@ def usable(name: str) -> bool:
 
 
 USABLE = [name for name in ALL if usable(name)]
-FULL = {"budget_tokens": 4096}
+FULL = {"budget_tokens": 4096, "residual_tokens": 4096}
 
 
 def generate(model: Any, made: Recipe, ids: Any, mask: Any = None, **options: Any) -> tuple[Any, Any]:

@@ -131,7 +131,7 @@ def test_another_model_tokenizer_or_version_is_refused_and_named(tiny: Callable[
         Prefilled.load(saved, model, characters(extra="!"))
     manifest = json.loads((saved / "manifest.json").read_text())
     (saved / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
-    with pytest.raises(SourceError, match="format 99; this version reads format 1"):
+    with pytest.raises(SourceError, match="format 99; this version reads format 2"):
         Prefilled.load(saved, model, tokenizer)
 
 

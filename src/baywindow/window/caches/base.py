@@ -1,7 +1,8 @@
 """The contract of the caches room: what stays of keys and values, and in which form.
 
 A recipe chains at most one policy of each role: a *reducer* drops or merges tokens, an *allocator* shares the budget among heads,
-a *quantiser* packs what stayed, a *mover* says where it lies. The engine calls them; they hold no tensors of their own.
+a *narrower* leaves channels of the keys out, a *joiner* stores several layers together, a *quantiser* packs what stayed, a *mover*
+says where it lies. The engine calls them; they hold no tensors of their own.
 Sliding-window layers never reach a policy.
 """
 
@@ -77,7 +78,7 @@ class Moment:
 
 
 class CachePolicy(InsideTechnique):
-    """What all roles share. ``slot`` in the card is the role: reduce, allocate, quantise or move."""
+    """What all roles share. ``slot`` in the card is the role: reduce, allocate, narrow, join, quantise or move."""
 
     needs_raw_keys: ClassVar[bool] = False  # True: keys are held un-rotated and rotated at every use
     watches: ClassVar[bool] = False  # True: `watch` is called after every attention
@@ -157,9 +158,14 @@ class Allocator(CachePolicy):
 
 
 class Segment(ABC):
-    """Stored keys and values in some form. Never modified; rows and heads may hold different counts."""
+    """Stored keys and values in some form. Never modified; rows and heads may hold different counts. Tensors may be shared with other
+    segments, of other layers too: they are counted and saved once, if `tensors` gives the same object each time."""
 
+    kinds: ClassVar[dict[str, type[Segment]]] = {}  # by class name: what a saved context may name
     counts: Tensor  # [B, H] tokens, on the CPU
+
+    def __init_subclass__(cls) -> None:
+        Segment.kinds[cls.__name__] = cls
 
     @property
     def kind(self) -> type[Segment]:
@@ -187,17 +193,48 @@ class Segment(ABC):
         """The layer before this one is running: start bringing the content back."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """What a policy sees when tokens of one layer are packed. ``watched()`` gives the last queries of the prompt [B, Hq, w, D], turned as
+    the layer's keys are held, with their positions [B, w] (−1: none); w = `CachePolicy.query_window`."""
+
+    info: ModelInfo
+    layer: LayerInfo
+    watched: Callable[[], tuple[Tensor, Tensor]]
+
+
+Encode = Callable[[Flat, Packing], Segment]
+
+
 class Quantiser(CachePolicy):
     """Packs tokens. The engine keeps at least ``residual_tokens`` recent ones as they are and hands over the older ones in whole
     groups of ``group_tokens`` per row and head, in order of position."""
 
-    segment: ClassVar[type[Segment]]  # what `encode` makes, for loading
     residual_tokens: int
     group_tokens: int
 
     @abstractmethod
-    def encode(self, flat: Flat) -> Segment:
+    def encode(self, flat: Flat, at: Packing) -> Segment:
         """Packed; every count in ``flat.counts`` is a multiple of ``group_tokens``."""
+
+
+class Narrower(CachePolicy):
+    """Leaves channels out of the prompt's keys, but for those of its last ``residual_tokens``; what is left may be packed further. Tokens
+    that come later keep all channels."""
+
+    residual_tokens: int
+
+    @abstractmethod
+    def narrow(self, flat: Flat, at: Packing, encode: Encode) -> Segment:
+        """Keys without some channels, stored by ``encode`` and read back at full width."""
+
+    def check_with(self, others: tuple[Technique, ...]) -> None:
+        if late := next((o for o in others if isinstance(o, Reducer) and "decode" in o.when), None):
+            raise RecipeError(
+                f"{self.card.name} and {late.card.name} cannot stand in one recipe: {late.card.name} drops tokens at every step, "
+                "which brings the others back at full width",
+                hint="choose a cache that acts once after the prompt, e.g. snapkv",
+            )
 
 
 class Mover(CachePolicy):
@@ -233,6 +270,36 @@ class Finisher(CachePolicy):
     @abstractmethod
     def finish(self, whole: Whole) -> None:
         """Look, run what must be run, and keep what should stay."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Together:
+    """The plain tokens of all layers at the end of prefill. ``layers`` are those with full attention, ``protect_from`` is as in `Moment`.
+    ``plain(layer index)`` is what no segment has packed yet; ``store(layer index, counts [B, H], make)`` replaces the first ``counts`` of
+    it by the segment that ``make`` gives."""
+
+    info: ModelInfo
+    layers: tuple[LayerInfo, ...]
+    protect_from: Tensor | None
+    plain: Callable[[int], Block]
+    store: Callable[[int, Tensor, Callable[[Flat], Segment]], None]
+    note: Callable[[str], None]  # something a person should see in the report
+
+
+class Joiner(CachePolicy):
+    """Stores tokens of several layers together, once, when the whole prompt is in and nothing of it is packed yet."""
+
+    @abstractmethod
+    def join(self, together: Together) -> None:
+        """Store what is better stored together."""
+
+    def check_with(self, others: tuple[Technique, ...]) -> None:
+        if chooser := next((o for o in others if isinstance(o, Reducer | Finisher | Allocator)), None):
+            raise RecipeError(
+                f"{self.card.name} and {chooser.card.name} cannot stand in one recipe: {self.card.name} stores a token of several layers "
+                f"as one, and behind {chooser.card.name} every head holds other tokens",
+                hint="choose one of them",
+            )
 
 
 class Prefill(CachePolicy):

@@ -30,7 +30,7 @@ from baywindow.errors import ConfigError
 from baywindow.registry import technique
 from baywindow.window.base import Cost, Shape
 from baywindow.window.block import Flat, token_spans
-from baywindow.window.caches.base import Quantiser, Segment
+from baywindow.window.caches.base import Packing, Quantiser, Segment
 
 
 @technique(
@@ -61,7 +61,7 @@ class KIVI(Quantiser):
         if self.group_channels < 1:
             raise ConfigError.bad_value("group_channels", self.group_channels, "at least 1")
 
-    def encode(self, flat: Flat) -> Segment:
+    def encode(self, flat: Flat, at: Packing | None = None) -> Segment:
         keys = flat.keys.reshape(-1, self.group_tokens, flat.keys.shape[-1]).transpose(1, 2)  # [groups, D, group_tokens]
         channels = math.gcd(self.group_channels, flat.values.shape[-1])
         values = flat.values.reshape(flat.values.shape[0], -1, channels)  # [tokens, groups, channels]
@@ -144,7 +144,6 @@ class KIVISegment(Segment):
         )
 
 
-KIVI.segment = KIVISegment
 PARTS = ("codes", "scale", "low")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from baywindow.window.block import tensor_bytes
 from baywindow.window.caches.base import Seen
 from baywindow.window.engine.store import Store
 
@@ -44,6 +45,7 @@ class WindowCache(Cache):  # type: ignore[misc]
         self.asked_after = False  # a question comes behind a context that was compressed without it
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
+        self.pairs = (0, 0)  # computed where a pattern chose, and what attention to everything would have computed there
         self.watcher: Callable[[Seen], None] | None = None  # of a probing forward
 
     def store(self, layer_index: int) -> Store:
@@ -67,7 +69,7 @@ class WindowCache(Cache):  # type: ignore[misc]
 
     def nbytes(self) -> int:
         """Bytes of keys, values, positions and policies' state really held, all layers."""
-        return sum(store.nbytes() for store in self.stores)
+        return tensor_bytes(*(t for store in self.stores for t in store.tensors()))  # what layers share counts once
 
     def held(self) -> list[Tensor]:
         """Tokens held, by layer: each [B, H]."""
@@ -76,6 +78,10 @@ class WindowCache(Cache):  # type: ignore[misc]
     def spend(self, part: str, seconds: float) -> None:
         """Add to the seconds of one part of the work."""
         self.seconds[part] = self.seconds.get(part, 0.0) + seconds
+
+    def count_pairs(self, read: int, dense: int) -> None:
+        """Pairs of a query and a key that a pattern had computed, of those that attention to everything would compute."""
+        self.pairs = (self.pairs[0] + read, self.pairs[1] + dense)
 
     def note(self, remark: str) -> None:
         """Something a person should see in the report, once."""
@@ -131,6 +137,7 @@ class WindowCache(Cache):  # type: ignore[misc]
         new.layers = [store.__deepcopy__(memo) for store in self.stores]
         new.mode, new.ids, new.notes = self.mode, list(self.ids), list(self.notes)
         new.protect_from, new.row_tokens = self.protect_from, self.row_tokens
+        new.pairs = self.pairs
         new.seconds, new.asked_after = dict(self.seconds), self.asked_after
         memo[id(self)] = new
         return new

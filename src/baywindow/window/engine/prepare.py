@@ -73,7 +73,7 @@ def _calibration(runtime: Runtime, ids: Tensor, checkpoint: Path) -> Calibration
 
 def _forward(runtime: Runtime, ids: Tensor, observe: Observe | None) -> Tensor:
     """Logits [1, n, V] of the stock model; ``observe`` sees every layer."""
-    runtime.observer = observe
+    runtime.observer = (lambda layer, q, k, v: observe(layer, q, k)) if observe is not None else None
     try:
         logits: Tensor = runtime.model(ids, use_cache=False).logits
     finally:

@@ -57,7 +57,7 @@ class Runtime:
         self._sighting: dict[int, probe.Sighting] | None = None
         self.last_cache: WindowCache | None = None  # the one made last
         self._identities: list[IdentityRotary] = []
-        self.observer: Callable[[LayerInfo, Tensor, Tensor], None] | None = None  # sees every layer's un-rotated queries and keys
+        self.observer: Callable[[LayerInfo, Tensor, Tensor, Tensor], None] | None = None  # sees every layer's un-rotated q, k, and v
         self.attached = False
         self.info: ModelInfo  # set by the probing forward
 
@@ -190,7 +190,7 @@ class Runtime:
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         cache = self.forward.cache
-        if cache is None or self.parts.finisher is None or cache.driven:
+        if cache is None or not self.parts.at_end or cache.driven:
             return
         if cache.mode == "auto" and self.forward.tokens > 1:
             self.finish(cache)
@@ -217,7 +217,7 @@ class Runtime:
         if store is None and self.forward.cache is not None:
             raise ConfigError("a layer's keys did not come through the cache", hint="this model needs an adapter")
         if self.observer is not None:
-            self.observer(self.info.layers[index], query, key)
+            self.observer(self.info.layers[index], query, key, value)
         run = LayerRun(self, self.info.layers[index], module, attention_mask, store, kwargs)
         started = time.perf_counter()
         out = run(query, key, value)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from baywindow.errors import ModelError, SourceError
 from baywindow.window.block import Block
-from baywindow.window.caches.base import PlainSegment, Segment
+from baywindow.window.caches.base import Segment
 from baywindow.window.engine.cache import WindowCache
 from baywindow.window.engine.store import Store, Watched
 from baywindow.window.engine.tail import Tail, own
@@ -28,9 +28,10 @@ from baywindow.window.engine.tail import Tail, own
 if TYPE_CHECKING:
     from baywindow.window.engine.runtime import Runtime
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
+ON_CPU = ".counts"  # segments keep their counts there by contract
 Described = dict[str, Any]
 
 
@@ -50,6 +51,7 @@ def save(cache: WindowCache, folder: Path, bound_to: Described) -> None:
     beside = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
     try:
         codec = cache.runtime.parts.codec
+        tensors, same = without_repeats(tensors)
         plain = {name: own(t.detach().cpu()) for name, t in tensors.items()}
         files = codec.write(beside, plain) if codec is not None else _write_plain(beside, plain)
         body = {
@@ -58,6 +60,7 @@ def save(cache: WindowCache, folder: Path, bound_to: Described) -> None:
             "mode": cache.mode,
             "question_tokens": cache.question_tokens,
             "layers": layers,
+            "same": same,
             "files": {name: checksum(beside / name) for name in files},
         }
         (beside / MANIFEST).write_text(json.dumps({**body, "checksum": _digest(body)}, indent=1), encoding="utf-8")
@@ -108,14 +111,27 @@ def load(runtime: Runtime, folder: Path, manifest: Described) -> WindowCache:
     if len(manifest["layers"]) != len(runtime.info.layers):
         raise ModelError(f"the saved context {folder} has {len(manifest['layers'])} layers, the model {len(runtime.info.layers)}")
     device = runtime.model.get_input_embeddings().weight.device  # type: ignore[operator]
+    tensors = {name: t if name.endswith(ON_CPU) else t.to(device) for name, t in tensors.items()}
+    tensors |= {name: tensors[of] for name, of in manifest["same"].items()}
     cache = runtime.cache(question_tokens=int(manifest["question_tokens"]))
     for i, described in enumerate(manifest["layers"]):
-        _restore(cache.store(i), described, f"{i}", tensors, device, runtime)
+        _restore(cache.store(i), described, f"{i}", tensors, runtime)
     cache.ids = [tensors["ids"]] if "ids" in tensors else []
     for name in ("row_tokens", "protect_from"):
         setattr(cache, name, tensors[name].to(device) if name in tensors else None)
     cache.mode = manifest["mode"]
     return cache
+
+
+def without_repeats(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors without those that are another's very memory, and whose name each of them repeats: what layers share is saved once."""
+    first: dict[Any, str] = {}
+    same: dict[str, str] = {}
+    for name, t in tensors.items():
+        memory = (t.data_ptr(), t.shape, t.stride(), t.dtype) if t.numel() else name
+        if (of := first.setdefault(memory, name)) != name:
+            same[name] = of
+    return {name: t for name, t in tensors.items() if name not in same}, same
 
 
 def _describe(store: Store, at: str, tensors: dict[str, Tensor]) -> Described:
@@ -124,7 +140,7 @@ def _describe(store: Store, at: str, tensors: dict[str, Tensor]) -> Described:
     described["segments"] = []
     for j, segment in enumerate(store.segments):
         parts = segment.tensors()
-        described["segments"].append({"packed": segment.kind is not PlainSegment, "names": sorted(parts)})
+        described["segments"].append({"kind": segment.kind.__name__, "names": sorted(parts)})
         tensors |= {f"{at}.segment{j}.{name}": t for name, t in parts.items()}
     if store.tail is not None:
         block = store.tail.block
@@ -139,19 +155,19 @@ def _describe(store: Store, at: str, tensors: dict[str, Tensor]) -> Described:
     return described
 
 
-def _restore(store: Store, described: Described, at: str, tensors: dict[str, Tensor], device: torch.device, runtime: Runtime) -> None:
+def _restore(store: Store, described: Described, at: str, tensors: dict[str, Tensor], runtime: Runtime) -> None:
     def get(name: str) -> Tensor:
-        return tensors[f"{at}.{name}"].to(device)
+        return tensors[f"{at}.{name}"]
 
     for name in ("seen", "holes", "gaps", "pristine"):
         setattr(store, name, described[name])
     store.is_initialized = True
-    quantiser, mover = runtime.parts.quantiser, runtime.parts.mover
+    mover = runtime.parts.mover
     for j, one in enumerate(described["segments"]):
-        parts = {name: get(f"segment{j}.{name}") if name != "counts" else tensors[f"{at}.segment{j}.{name}"] for name in one["names"]}
-        kind: type[Segment] = PlainSegment if not one["packed"] or quantiser is None else quantiser.segment
-        segment = kind.restore(parts)
-        store.segments.append(mover.put(segment, device) if mover is not None else segment)
+        if one["kind"] not in Segment.kinds:
+            raise SourceError(f"the saved context holds segments of an unknown kind, {one['kind']!r}", hint="make it again")
+        segment = Segment.kinds[one["kind"]].restore({name: get(f"segment{j}.{name}") for name in one["names"]})
+        store.segments.append(mover.put(segment, get("tail.keys").device) if mover is not None else segment)
     if "tags" in described:
         tags = {name: get(f"tag.{name}") for name in described["tags"]}
         block = Block(keys=get("tail.keys"), values=get("tail.values"), positions=get("tail.positions").long(), tags=tags)

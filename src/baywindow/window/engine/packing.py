@@ -1,0 +1,60 @@
+"""What happens to tokens that have been attended: stored by several layers together, narrowed, packed, moved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from baywindow.window.block import Flat
+from baywindow.window.caches.base import Encode, Packing, Phase, PlainSegment, Segment, Together
+
+if TYPE_CHECKING:
+    from baywindow.window.engine.cache import WindowCache
+    from baywindow.window.engine.layer import LayerRun
+    from baywindow.window.engine.runtime import Runtime
+    from baywindow.window.engine.store import Store
+
+
+def pack(run: LayerRun, store: Store, phase: Phase) -> None:
+    """Hand old tokens to those who pack them, and what is stored to the mover."""
+    packer, narrower, mover = run.parts.quantiser, run.parts.narrower, run.parts.mover
+    at = Packing(info=run.runtime.info, layer=run.layer, watched=lambda: _watched(run, store))
+    group, residual = (packer.group_tokens, packer.residual_tokens) if packer is not None else (1, 0)
+    encode: Encode = packer.encode if packer is not None else _plain
+    if narrower is not None and phase == "prefill":
+        store.pack(group, max(residual, narrower.residual_tokens), lambda flat: narrower.narrow(flat, at, encode))
+    elif packer is not None:
+        store.pack(group, residual, lambda flat: encode(flat, at))
+    if mover is not None:
+        store.move(mover.group_tokens if packer is None else None, mover.put)
+
+
+def join(runtime: Runtime, cache: WindowCache) -> None:
+    """Let the recipe's joiner store several layers together."""
+    joiner = runtime.parts.joiner
+    layers = tuple(layer for layer in runtime.info.full_layers if cache.store(layer.index).tail is not None)
+    if joiner is None or not layers:
+        return
+    joiner.join(
+        Together(
+            info=runtime.info,
+            layers=layers,
+            protect_from=cache.protect_from,
+            plain=lambda i: cache.store(i).plain(),
+            store=lambda i, counts, make: cache.store(i).pack_first(counts, make),
+            note=cache.note,
+        )
+    )
+
+
+def _plain(flat: Flat, at: Packing) -> Segment:
+    return PlainSegment(flat)
+
+
+def _watched(run: LayerRun, store: Store) -> tuple[Tensor, Tensor]:
+    from baywindow.window.engine.layer import last_valid
+
+    assert run.parts.narrower is not None
+    queries, q_pos = last_valid(store, run.parts.narrower.query_window())
+    return (queries if run.raw or run.turner is None else run.rotate_new_at(queries, q_pos)), q_pos
