@@ -72,3 +72,7 @@ class Position(InsideTechnique):
     def branches(self, asked: Asked) -> list[Branch]:
         """One or more branches. When ``fixed``, exactly one, with ``pairs`` None and ``k_at`` a function of ``k_pos`` alone; the
         engine then also calls this with the new tokens only (``k_pos`` = ``q_pos``)."""
+
+    def choosing(self, asked: Asked) -> list[Branch] | None:
+        """Angles at which a pattern looks for the keys that matter, where those of `branches` would mislead it; None: the same."""
+        return None
