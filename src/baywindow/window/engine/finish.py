@@ -12,6 +12,8 @@ from torch import Tensor
 from baywindow.window.block import Block
 from baywindow.window.caches.base import Seen, Whole
 from baywindow.window.engine.cache import WindowCache
+from baywindow.window.engine.packing import join, pack
+from baywindow.window.engine.recalling import NO_QUERIES, learn_prompt
 
 if TYPE_CHECKING:
     from baywindow.window.engine.runtime import Runtime
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 def finish_cache(runtime: Runtime, cache: WindowCache) -> None:
     """Run the recipe's finisher over the whole cache, then pack and place what stayed."""
-    from baywindow.window.engine.layer import pack
+    from baywindow.window.engine.layer import LayerRun
 
     finisher = runtime.parts.finisher
     if finisher is not None and cache.row_tokens is not None:
@@ -39,9 +41,13 @@ def finish_cache(runtime: Runtime, cache: WindowCache) -> None:
             )
         )
         cache.spend("finish", time.perf_counter() - started)
+    join(runtime, cache)
     for layer in runtime.info.full_layers:
-        if cache.store(layer.index).tail is not None:
-            pack(runtime, cache.store(layer.index))
+        store = cache.store(layer.index)
+        if store.tail is not None:
+            pack(LayerRun(runtime, layer, runtime.found.modules[layer.index], NO_QUERIES, store, {}), store, "prefill")
+    if runtime.parts.recaller is not None:
+        learn_prompt(runtime, cache)
 
 
 def _keep(cache: WindowCache, index: int, mask: Tensor) -> None:

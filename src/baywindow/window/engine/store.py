@@ -52,6 +52,7 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
         self.holes = False  # some slot of the view may hold nothing
         self.gaps = False  # some row has padding behind a token
         self.pristine = True  # holds what every other pristine layer of its kind holds
+        self.moved = False  # slots that a recaller may know by number lie elsewhere now, or are gone
         self.record_past = False
         self.probed = 0  # slots the last append brought, while the past is recorded
 
@@ -98,6 +99,7 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
             self._check_window_intact(n)
             self.tail.drop_last(n)
             self.seen -= n
+            self.moved = True
         self._trim()
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
@@ -154,7 +156,7 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
         """Hold this and nothing else: as a tail where all rows and heads hold the same number (or ``dense`` asks for it, at the price
         of holes), else end to end."""
         held = block.held
-        self.pristine = False
+        self.pristine, self.moved = False, True
         if dense or int(held.min()) == int(held.max()):
             self.segments = []
             self.tail = Tail(block, plain=dense)
@@ -166,19 +168,24 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
 
     def pack(self, group: int, residual: int, encode: Callable[[Flat], Segment]) -> None:
         """Move the oldest plain tokens, in whole groups, into an encoded segment; at least ``residual`` a row and head stay plain."""
-        plain = [s for s in self.segments if isinstance(s, PlainSegment)]
-        blocks = [s.flat().block() for s in plain] + ([self.tail.block] if self.tail is not None else [])
-        if not blocks:
-            return
-        block = Block.join(blocks)
-        counts = ((block.held - residual).clamp(min=0) // group) * group
+        if self.tail is not None:
+            self.pack_first(((self.plain().held - residual).clamp(min=0) // group) * group, encode)
+
+    def plain(self) -> Block:
+        """What is not packed yet, oldest first."""
+        assert self.tail is not None
+        return Block.join([s.flat().block() for s in self.segments if isinstance(s, PlainSegment)] + [self.tail.block])
+
+    def pack_first(self, counts: Tensor, encode: Callable[[Flat], Segment]) -> None:
+        """Move the oldest ``counts`` [B, H] plain tokens into an encoded segment."""
         if not bool((counts > 0).any()):
             return
-        old, rest = block.split(counts)
+        old, rest = self.plain().split(counts)
         self.segments = [s for s in self.segments if not isinstance(s, PlainSegment)] + [encode(Flat.of(old))]
         self.tail = Tail(rest)
         self.pristine = False
-        self.holes = True if not _even(self.segments) else bool((rest.positions < 0).any())
+        even = _even(self.segments) and not bool((rest.positions < 0).any())
+        self.moved, self.holes = self.moved or self.holes or not even, not even
 
     def move(self, group: int | None, put: Callable[[Segment, torch.device], Segment]) -> None:
         """Hand what is stored to a mover, and the tail with it once it holds ``group`` tokens (None: never, it waits to be packed)."""
@@ -189,7 +196,7 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
         if group is not None and block.length >= group:
             self.segments.append(PlainSegment(Flat.of(block)))
             self.tail = Tail(block.take(torch.empty(block.keys.shape[0], 1, 0, dtype=torch.long, device=device)))
-            self.pristine = False
+            self.pristine, self.moved = False, self.moved or self.holes
         self.segments = [put(segment, device) for segment in self.segments]
 
     def _trim(self) -> None:
@@ -249,6 +256,7 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
             )
 
     def _rows(self, index: Tensor) -> None:
+        self.moved = self.moved or (self.holes and bool(self.segments))  # what is stored end to end is padded to its longest row
         self.segments = [s.rows(index) for s in self.segments]
         if self.tail is not None:
             self.tail = self.tail.rows(index.to(self.tail.keys.device))
