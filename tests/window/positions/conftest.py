@@ -89,6 +89,8 @@ def engine_logits(scheme: Position, asked: Asked) -> torch.Tensor:
         branches=scheme.branches(asked),
         asked=asked,
         turner=turner,
+        query=asked.q,
+        q_pos=asked.q_pos,
     )
     return attending.logits(0, asked.q.shape[2])[0]
 

@@ -24,7 +24,8 @@ Allowed = Callable[[int, int], Tensor]
 
 @dataclass(eq=False)
 class Attending:
-    """``q`` [B, Hq, n, D] un-rotated, or rotated when ``branches`` is None (then ``block.keys`` are rotated too).
+    """``q`` [B, Hq, n, D] un-rotated, or rotated when ``branches`` is None (then ``block.keys`` are rotated too). ``query`` is un-rotated
+    in any case, ``q_pos`` [B, n] where it stands (−1: padding).
 
     ``asked`` holds the positions the branches speak of. ``allowed(start, stop)`` gives bool [B, 1 | H | Hq, rows, L].
     """
@@ -36,6 +37,8 @@ class Attending:
     branches: Sequence[Branch] | None
     asked: Asked | None
     turner: Turner | None
+    query: Tensor
+    q_pos: Tensor
     _keys: list[Tensor] = field(default_factory=list)
 
     def weights(self, start: int, stop: int) -> Tensor:

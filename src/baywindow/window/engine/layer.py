@@ -14,7 +14,10 @@ from baywindow.window.block import Block
 from baywindow.window.caches.base import Moment, Phase, Seen
 from baywindow.window.engine.attending import Attending, by_query_head, folded, pair_positions
 from baywindow.window.engine.masks import MaskSpec, additive
+from baywindow.window.engine.packing import pack
 from baywindow.window.engine.places import sequence_of
+from baywindow.window.engine.reading import read
+from baywindow.window.engine.recalling import recalled
 from baywindow.window.engine.store import Store
 from baywindow.window.positions.base import Asked, Branch
 
@@ -35,9 +38,10 @@ class LayerRun:
         self.position = position if position is not None and (position.on_sliding or not layer.is_sliding) else None
         self.pattern = pattern if pattern is not None and (pattern.on_sliding or not layer.is_sliding) else None
         # Sliding layers never reach a cache policy; only a scheme that asks for them can make their keys be held un-rotated.
-        moving = (self.position is not None and not self.position.fixed) or (self.pattern is not None and self.pattern.has_angles())
+        moving = (self.position is not None and not self.position.fixed) or (self.pattern is not None and self.pattern.wants_raw_keys())
         self.raw = moving if layer.is_sliding else self.parts.raw
         self.spent = 0.0
+        self.shares_mask, self.picked_holes = True, False  # what recall changes: each lookup sees keys of its own
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         if self.store is not None and self.parts.mover is not None:
@@ -49,8 +53,11 @@ class LayerRun:
         else:
             q, k = self._rotate_new(query, key, q_pos)
         block = self._stored(k, value, q_pos)
-        attending = self._attending(q, block, q_pos, query)
-        out = self._run(attending)
+        out = recalled(self, q, query, q_pos, block)
+        attending = None
+        if out is None or self.parts.watching:
+            attending = self.attending(q, block, q_pos, query)
+            out = self.attend(attending) if out is None else out
         if self.store is not None:
             self._settle(self.store, attending, query, q_pos)
         return out
@@ -115,7 +122,7 @@ class LayerRun:
         self.store.append(k, value, q_pos, memo["starts"], padded=self.spec.new_padding is not None)
         return self.store.view()
 
-    def _attending(self, q: Tensor, block: Block, q_pos: Tensor, query: Tensor) -> Attending:
+    def attending(self, q: Tensor, block: Block, q_pos: Tensor, query: Tensor) -> Attending:
         branches, asked = None, None
         if self.raw:
             branches, asked = self._branches(self._asked(query, block.keys, q_pos, block.positions))
@@ -123,15 +130,17 @@ class LayerRun:
             layer=self.layer,
             q=q,
             block=block,
-            allowed=self._allowed_rows(query, q_pos, block),
+            allowed=self.allowed_rows(query, q_pos, block),
             branches=branches,
             asked=asked,
             turner=self.turner,
+            query=query,
+            q_pos=q_pos,
         )
 
-    def _allowed_rows(self, query: Tensor, q_pos: Tensor, block: Block) -> Any:
+    def allowed_rows(self, query: Tensor, q_pos: Tensor, block: Block) -> Any:
         """A function of a row range: the model's mask on true positions, narrowed by the pattern."""
-        acting = self.pattern
+        acting = self.pattern if self.hides_pairs else None
         asked = self._asked(query, block.keys, q_pos, block.positions) if acting else None
 
         def allowed(start: int, stop: int) -> Tensor:
@@ -144,11 +153,20 @@ class LayerRun:
 
         return allowed
 
+    @property
+    def hides_pairs(self) -> bool:
+        return self.pattern is not None and self.pattern.hides_pairs
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether some slot of queries or keys may hold nothing."""
+        return self.spec.new_padding is not None or self.picked_holes or (self.store is not None and self.store.holes)
+
     def _needs_mask(self, block: Block, n: int) -> bool:
         """Stock's own rule for when a kernel can do without a mask, so that the same kernel runs."""
-        if self.runtime.base == "eager" or self.pattern is not None:
+        if self.runtime.base == "eager" or self.hides_pairs:
             return True
-        if self.spec.new_padding is not None or (self.store is not None and self.store.holes) or not self.spec.may_skip:
+        if self.has_holes or not self.spec.may_skip:
             return True
         if self.spec.local_size is not None and block.length >= self.spec.local_size:
             return True
@@ -158,7 +176,7 @@ class LayerRun:
         block = attending.block
         if not self._needs_mask(block, n):
             return None
-        shared = (self.store is None or self.store.pristine) and self.pattern is None
+        shared = (self.store is None or self.store.pristine) and not self.hides_pairs and self.shares_mask
         key = ("mask", id(self.spec), block.length)
         memo = self.runtime.forward.memo
         if shared and key in memo:
@@ -172,7 +190,12 @@ class LayerRun:
 
     # -- kernels ------------------------------------------------------------------------------------------------------------
 
-    def _run(self, attending: Attending) -> Tensor:
+    def attend(self, attending: Attending) -> Tensor:
+        """The output [B, n, Hq, Dv]: of what the pattern reads, or of everything that is held."""
+        found = read(self, attending)
+        return self._dense(attending) if found is None else found
+
+    def _dense(self, attending: Attending) -> Tensor:
         n = attending.q.shape[2]
         if attending.branches is not None and len(attending.branches) > 1:
             return attending.run()
@@ -194,7 +217,13 @@ class LayerRun:
 
     # -- policies -----------------------------------------------------------------------------------------------------------
 
-    def _settle(self, store: Store, attending: Attending, query: Tensor, q_pos: Tensor) -> None:
+    def phase(self, n: int) -> Phase:
+        """Whether ``n`` new tokens are (a piece of) a prompt, or come after it."""
+        cache = self.runtime.forward.cache
+        step = n == 1 and (cache is None or not cache.driven)
+        return "decode" if step or (cache is not None and cache.mode == "closed") else "prefill"
+
+    def _settle(self, store: Store, attending: Attending | None, query: Tensor, q_pos: Tensor) -> None:
         cache = self.runtime.forward.cache
         if self.layer.is_sliding:
             store.trim()
@@ -202,34 +231,38 @@ class LayerRun:
         if cache is None or not self.parts.caches:
             return
         started = time.perf_counter()
-        step = query.shape[2] == 1 and not cache.driven
-        phase: Phase = "decode" if step or cache.mode == "closed" else "prefill"
+        phase = self.phase(query.shape[2])
         visible = q_pos
         if phase == "prefill" and cache.protect_from is not None:
             visible = q_pos.masked_fill(q_pos >= cache.protect_from[:, None], -1)
-        if cache.watcher is not None:
+        if cache.watcher is not None and attending is not None:
             cache.watcher(self._seen(store, attending, query, visible, phase, {}))
         if cache.mode != "probe":
             self._watch(store, attending, query, visible, phase)
             if cache.mode != "hold":
                 self.reduce(store, phase)
-                # While the driver feeds and a reducer acts, the next piece may drop more, and packed groups would be opened and cut anew
-                # each time: they are packed when the prompt is closed.
-                if not (cache.driven and self.parts.reducer is not None):
-                    pack(self.runtime, store)
+                if not self._packed_later(phase):
+                    pack(self, store, phase)
         self.spent = time.perf_counter() - started
         cache.spend("caches", self.spent)
 
-    def _watch(self, store: Store, attending: Attending, query: Tensor, visible: Tensor, phase: Phase) -> None:
+    def _packed_later(self, phase: Phase) -> bool:
+        """Whether packing waits for the end of the prompt. While the driver feeds and a reducer acts, the next piece may drop more, and
+        packed groups would be opened and cut anew each time; and what acts on all layers at the end wants tokens as they are."""
+        cache = self.runtime.forward.cache
+        fed = cache is not None and cache.driven and self.parts.reducer is not None
+        return fed or (phase == "prefill" and self.parts.at_end)
+
+    def _watch(self, store: Store, attending: Attending | None, query: Tensor, visible: Tensor, phase: Phase) -> None:
         idle = self.parts.prompt_only if phase == "decode" else frozenset()
         store.forget(idle)
         for part in self.parts.caches:
-            if part.watches and part.card.name not in idle:
+            if attending is not None and part.watches and part.card.name not in idle:
                 state = store.states.setdefault(part.card.name, {})
                 part.watch(self._seen(store, attending, query, visible, phase, state))
         cache = self.runtime.forward.cache
         window = self.parts.query_window
-        if window and cache is not None and not idle:
+        if window and cache is not None and (phase == "prefill" or self.parts.votes_late):
             store.remember(query, visible, window + cache.question_tokens)
 
     def _seen(self, store: Store, attending: Attending, query: Tensor, visible: Tensor, phase: Phase, state: dict[str, Tensor]) -> Seen:
@@ -263,7 +296,7 @@ class LayerRun:
         assert cache is not None
         assert cache.row_tokens is not None
         part = self.parts.reducer
-        queries, q_pos = last_valid(store, self.parts.query_window)
+        queries, q_pos = last_valid(store, part.query_window() if part is not None else 0)
         seen, protect_from = cache.row_tokens, cache.protect_from if phase == "prefill" else None
         if protect_from is not None:  # positions count from 0 in every row, so this is how many tokens stand before the question
             seen = torch.minimum(seen, protect_from.clamp(min=0))
@@ -276,12 +309,12 @@ class LayerRun:
             queries=queries,
             q_pos=q_pos,
             weights=self._weights_of,
-            keys=self._rotated_keys,
+            keys=self.rotated_keys,
             turn=self._mean_turn,
             state=store.states.setdefault(part.card.name, {}) if part is not None else {},
         )
 
-    def _rotated_keys(self, block: Block) -> Tensor:
+    def rotated_keys(self, block: Block) -> Tensor:
         """Keys at their angles, whether they are held so or not."""
         if not self.raw or self.turner is None:
             return block.keys
@@ -301,25 +334,16 @@ class LayerRun:
         """Softmax weights of un-rotated queries over a block, with the recipe's angles and masks: float32 [B, Hq, w, L]."""
         q = queries
         if not self.raw and self.turner is not None:
-            q = self._rotate_new_at(queries, q_pos)
-        return self._attending(q, block, q_pos, queries).weights(0, queries.shape[2])
+            q = self.rotate_new_at(queries, q_pos)
+        return self.attending(q, block, q_pos, queries).weights(0, queries.shape[2])
 
-    def _rotate_new_at(self, queries: Tensor, q_pos: Tensor) -> Tensor:
+    def rotate_new_at(self, queries: Tensor, q_pos: Tensor) -> Tensor:
         assert self.turner is not None
         position = self.position
         if position is None:
             return self.turner.turn(queries, q_pos.clamp(min=0))
         [branch] = position.branches(self._asked(queries, queries[:, :: self.layer.group], q_pos, q_pos))
         return scaled(self.turner.turn(queries, branch.q_at, branch.inv_freq, branch.attention_scaling), branch)
-
-
-def pack(runtime: Runtime, store: Store) -> None:
-    """Hand old tokens to the quantiser, and what is stored to the mover."""
-    packer, mover = runtime.parts.quantiser, runtime.parts.mover
-    if packer is not None:
-        store.pack(packer.group_tokens, packer.residual_tokens, packer.encode)
-    if mover is not None:
-        store.move(mover.group_tokens if packer is None else None, mover.put)
 
 
 def scaled(q: Tensor, branch: Branch) -> Tensor:

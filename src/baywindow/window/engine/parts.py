@@ -9,12 +9,14 @@ from baywindow.errors import CapabilityError, RecipeError
 from baywindow.recipe import Recipe
 from baywindow.registry import Technique
 from baywindow.window.base import Calibrated, ModelInfo
-from baywindow.window.caches.base import Allocator, CachePolicy, Codec, Finisher, Mover, Prefill, Quantiser, Reducer
+from baywindow.window.caches.base import Allocator, CachePolicy, Codec, Finisher, Joiner, Mover, Narrower, Prefill, Quantiser, Reducer
 from baywindow.window.patterns.base import Pattern
 from baywindow.window.positions.base import Position
+from baywindow.window.recall import Recaller
 
 T = TypeVar("T", bound=Technique)
 ROOMS = ("window/positions", "window/patterns", "window/caches")
+ROLES = (Position, Pattern, Reducer, Finisher, Allocator, Narrower, Joiner, Quantiser, Mover, Prefill, Codec, Recaller)  # as `Parts` has them
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,13 @@ class Parts:
     reducer: Reducer | None
     finisher: Finisher | None
     allocator: Allocator | None
+    narrower: Narrower | None
+    joiner: Joiner | None
     quantiser: Quantiser | None
     mover: Mover | None
     prefill: Prefill | None
     codec: Codec | None
+    recaller: Recaller | None
 
     @classmethod
     def none(cls) -> Parts:
@@ -42,11 +47,17 @@ class Parts:
         for part in recipe.inside:
             if part.card.room not in ROOMS:
                 raise RecipeError(f"{part.card.name} is of the room {part.card.room}, which attach does not run", hint=", ".join(ROOMS))
-        made = cls(*(_only(recipe, kind) for kind in (Position, Pattern, Reducer, Finisher, Allocator, Quantiser, Mover, Prefill, Codec)))  # type: ignore[arg-type]
+        made = cls(*(_only(recipe, kind) for kind in ROLES))  # type: ignore[arg-type]
         if made.reducer and made.finisher:
             raise RecipeError(
                 f"{made.reducer.card.name} and {made.finisher.card.name} cannot stand in one recipe: both choose what stays",
                 hint="choose one of them",
+            )
+        if made.recaller and made.votes_late:
+            raise RecipeError(
+                f"{made.recaller.card.name} and {made.reducer.card.name} cannot stand in one recipe: "  # type: ignore[union-attr]
+                "one drops tokens at every step, and the other's index of what is held would have to be made anew each time",
+                hint="choose a cache that acts once after the prompt, e.g. snapkv",
             )
         if made.pattern and made.position and made.pattern.has_angles():
             raise RecipeError(
@@ -57,8 +68,20 @@ class Parts:
 
     @property
     def caches(self) -> tuple[CachePolicy, ...]:
-        found = (self.reducer, self.finisher, self.allocator, self.quantiser, self.mover, self.prefill, self.codec)
-        return tuple(part for part in found if part is not None)
+        stay = (self.reducer, self.finisher, self.allocator)
+        found = (*stay, self.narrower, self.joiner, self.quantiser, self.mover, self.prefill, self.codec)
+        recaller = self.recaller if isinstance(self.recaller, CachePolicy) else None
+        return tuple(part for part in (*found, recaller) if part is not None)
+
+    @property
+    def votes_late(self) -> bool:
+        """Whether a reducer acts after the prompt too."""
+        return self.reducer is not None and "decode" in self.reducer.when
+
+    @property
+    def watching(self) -> bool:
+        """Whether some cache looks at the attention of every forward."""
+        return any(part.watches for part in self.caches)
 
     @property
     def all(self) -> tuple[Position | Pattern | CachePolicy, ...]:
@@ -68,7 +91,7 @@ class Parts:
     def raw(self) -> bool:
         """Whether keys must be held un-rotated."""
         moving = self.position is not None and not self.position.fixed
-        own = self.pattern is not None and self.pattern.has_angles()
+        own = self.pattern is not None and self.pattern.wants_raw_keys()
         return moving or own or any(part.needs_raw_keys for part in self.caches)
 
     @property
@@ -78,9 +101,15 @@ class Parts:
     @property
     def prompt_only(self) -> frozenset[str]:
         """Policies that have nothing to see or do after the prompt: reducers that do not act at every step, and what goes with them."""
-        if self.reducer is not None and "decode" in self.reducer.when:
+        if self.votes_late:
             return frozenset()
-        return frozenset(part.card.name for part in (self.reducer, self.finisher, self.allocator) if part is not None)
+        stay = (self.reducer, self.finisher, self.allocator, self.narrower, self.joiner)
+        return frozenset(part.card.name for part in stay if part is not None)
+
+    @property
+    def at_end(self) -> bool:
+        """Whether some part acts on all layers together when the prompt is in."""
+        return self.finisher is not None or self.joiner is not None
 
     @property
     def croppable(self) -> bool:
