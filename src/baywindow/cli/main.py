@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from baywindow.cli import ask, bench, doctor, index, models, prepare, search, show, version
+from baywindow.cli import ask, bench, doctor, index, models, prepare, search, serve, show, version
 from baywindow.cli import list as list_
 from baywindow.errors import BayError, Interrupted
 
@@ -78,6 +78,7 @@ COMMANDS = (
     show.show,
     models.models,
     prepare.prepare,
+    serve.serve,
     doctor.doctor,
     version.version,
 )

@@ -23,6 +23,7 @@ from baywindow.registry import Technique
 
 if TYPE_CHECKING:
     from baywindow.models.reading import Reader
+    from baywindow.models.together import Together
 
 Role = Literal["system", "user", "assistant"]
 Finish = Literal["stop", "length", "deadline", "cancelled"]
@@ -166,6 +167,17 @@ class LanguageModel(ABC):
     def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = Sampling()) -> list[Completion]:
         """One reply a prompt, in order. Local models run batches, remote ones threads; this default runs one after the other."""
         return [self.generate(prompt, sampling).completion for prompt in prompts]
+
+    def together(self, prompts: Sequence[Prompt | str], samplings: Sequence[Sampling]) -> Together:
+        """Replies that grow together, each with its own sampling and reader. A plain text is continued, where a model can, without a
+        template. Local models run one batch of all; this default takes a piece of each in turn."""
+        from baywindow.models.together import Interleaved
+
+        return Interleaved(self, prompts, samplings)
+
+    def batches(self, lengths: Sequence[int], new_tokens: int) -> list[list[int]]:
+        """Which prompts of these lengths, in tokens, are best answered together: groups of indices. This default knows no batches."""
+        return [[index] for index in range(len(lengths))]
 
     def score(self, prompt: str | Prompt, continuation: str) -> Score:
         """Log-probability of each token of ``continuation`` after ``prompt``. Raises CapabilityError without ``logprobs``."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,9 +36,14 @@ class Piece:
 
 
 class Renderer:
-    """Renders and tokenises for one tokenizer (a fast one of transformers)."""
+    """Renders and tokenises for one tokenizer (a fast one of transformers), in any thread.
+
+    ``lock`` is held while it is used: what is cut and what counts as a control token are settings of the tokenizer itself, set by every
+    call, so two threads at once would tokenise content by each other's rules.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
+        self.lock = threading.RLock()
         self._tokenizer = tokenizer
         self.has_template = bool(tokenizer.chat_template)
         self._special = frozenset(tokenizer.all_special_ids) | {
@@ -54,13 +60,15 @@ class Renderer:
 
     def start(self) -> list[int]:
         """What the tokenizer puts before a plain text (a BOS, or nothing)."""
-        marked: list[int] = self._tokenizer("", add_special_tokens=True).input_ids
+        with self.lock:
+            marked: list[int] = self._tokenizer("", add_special_tokens=True).input_ids
         eos = self._tokenizer.eos_token_id
         return marked[:-1] if marked and len(marked) > 1 and marked[-1] == eos else marked
 
     def data_ids(self, text: str) -> list[int]:
         """Token ids of a text, control tokens in it split into plain characters."""
-        found: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
+        with self.lock:
+            found: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
         return found
 
     def count(self, text: str) -> int:
@@ -68,17 +76,19 @@ class Renderer:
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is None:
             return len(self.data_ids(text))
-        # what an earlier call left set; transformers sets all three anew on each of its own calls
-        backend.encode_special_tokens = True
-        if backend.truncation is not None:
-            backend.no_truncation()
-        if backend.padding is not None:
-            backend.no_padding()
-        return len(backend.encode_batch_fast([text], add_special_tokens=False)[0])
+        with self.lock:
+            # what an earlier call left set; transformers sets all three anew on each of its own calls
+            backend.encode_special_tokens = True
+            if backend.truncation is not None:
+                backend.no_truncation()
+            if backend.padding is not None:
+                backend.no_padding()
+            return len(backend.encode_batch_fast([text], add_special_tokens=False)[0])
 
     def data_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """`data_ids`, and the character range of each token in the text."""
-        found = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False)
+        with self.lock:
+            found = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False)
         return found.input_ids, [(int(a), int(b)) for a, b in found.offset_mapping]
 
     def turn_end(self) -> int | None:
@@ -122,7 +132,8 @@ class Renderer:
     def _ordinary(self, pieces: list[Piece]) -> list[int] | None:
         """Ids of the whole text tokenised at once, or None if content yields a control token."""
         text = "".join(p.text for p in pieces)
-        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        with self.lock:
+            found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         contents = _spans(pieces)
         at = 0
         for number, (start, end) in zip(found.input_ids, found.offset_mapping, strict=True):
@@ -139,7 +150,8 @@ class Renderer:
 
     def template_ids(self, text: str) -> list[int]:
         """Token ids of template text, in which control tokens are meant."""
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        with self.lock:
+            ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         return ids
 
 

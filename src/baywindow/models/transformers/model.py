@@ -22,6 +22,7 @@ from baywindow.models.gguf import Progress
 from baywindow.models.plain import plain_stops, turns_of
 from baywindow.models.reading import Reader
 from baywindow.models.rendering import Piece, Renderer
+from baywindow.models.together import Together
 from baywindow.registry import Technique
 
 try:
@@ -31,6 +32,7 @@ try:
     from baywindow.models.transformers.choosing import Chooser
     from baywindow.models.transformers.reading import read
     from baywindow.models.transformers.reply import Reply
+    from baywindow.models.transformers.together import Batch, Row
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] in {"torch", "transformers", "psutil"}:
         raise MissingExtraError.of("what runs local models (torch, transformers)", "local") from None
@@ -137,6 +139,17 @@ class TransformersModel(LanguageModel):
         unread = Completion(text="", prompt_tokens=0, generated_tokens=0, finish="deadline")
         return [found.get(i, unread) for i in range(len(prompts))]
 
+    def together(self, prompts: Sequence[Prompt | str], samplings: Sequence[Sampling]) -> Together:
+        """One left-padded batch. A plain text is continued as it stands, with a BOS where the model wants one."""
+        rows = []
+        for prompt, sampling in zip(prompts, samplings, strict=True):
+            ids, stops = (self._plain(prompt, sampling), ()) if isinstance(prompt, str) else self._prepared(prompt, sampling)
+            rows.append(Row(ids, sampling, self._reply(len(ids), sampling, stops)))
+        return Batch(self, rows)
+
+    def batches(self, lengths: Sequence[int], new_tokens: int) -> list[list[int]]:
+        return batches(lengths, new_tokens, self.model)
+
     def score(self, prompt: str | Prompt, continuation: str) -> Score:
         """A text is tokenised together with its continuation; a token that spans the border belongs to the continuation."""
         if isinstance(prompt, str):
@@ -234,6 +247,11 @@ class TransformersModel(LanguageModel):
         self._check_room(len(ids), sampling.max_new_tokens)
         return ids, plain_stops((*turns_of(prompt), *sampling.examples))
 
+    def _plain(self, text: str, sampling: Sampling) -> list[int]:
+        ids = self.text_ids(text) or [self.tokenizer.eos_token_id]  # nothing stands before: the end of another text does
+        self._check_room(len(ids), sampling.max_new_tokens)
+        return ids
+
     def _check_room(self, prompt_tokens: int, new_tokens: int) -> None:
         if (over := prompt_tokens + new_tokens - self.context_length) > 0:
             raise ContextLengthError(
@@ -270,7 +288,8 @@ class TransformersModel(LanguageModel):
         return Reply(self._decode, sampling, prompt_tokens, self._eos, plain_stops=stops)
 
     def _decode(self, ids: Sequence[int]) -> str:
-        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        with self._renderer.lock:
+            text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
     def _end_tokens(self) -> frozenset[int]:

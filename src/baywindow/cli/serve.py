@@ -1,0 +1,111 @@
+"""`bay serve`: the OpenAI-compatible API, and the keys for it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from baywindow.cli import flags, opening, output
+from baywindow.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from baywindow.config import Settings
+    from baywindow.server.running import Bound
+    from baywindow.server.service import Options, Service
+
+MEGA = 1_000_000
+
+
+def serve(
+    model: flags.Model = None,
+    upstream: Annotated[str | None, typer.Option("--upstream", help="OpenAI-compatible endpoint to stand before, e.g. vLLM's.")] = None,
+    recipe: flags.RecipeLine = None,
+    context: flags.Context = None,
+    embedder: flags.Embedder = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; any but this machine's own asks for keys.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes any free one.")] = 7370,
+    require_keys: Annotated[bool, typer.Option("--require-keys", help="Ask for keys on this machine's own address too.")] = False,
+    places: Annotated[int, typer.Option("--places", min=1, max=4096, help="Requests under way, waiting ones included; more get 429.")] = 64,
+    rate: Annotated[int, typer.Option("--rate", min=0, help="Requests a minute of one key; 0 is no limit.")] = 0,
+    body_mb: Annotated[int, typer.Option("--body-mb", min=1, help="Largest request that is no upload.")] = 32,
+    upload_mb: Annotated[int, typer.Option("--upload-mb", min=1, help="Largest upload.")] = 256,
+    quota_mb: Annotated[int, typer.Option("--quota-mb", min=1, help="Uploads of one key together.")] = 4000,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds after which a reply ends with what there is.")] = 600.0,
+    new_key: Annotated[str | None, typer.Option("--new-key", metavar="NAME", help="Make a key, print it once, and end.")] = None,
+    revoke_key: Annotated[str | None, typer.Option("--revoke-key", metavar="NAME", help="End a key, at once, and end.")] = None,
+    keys: Annotated[bool, typer.Option("--keys", help="List the keys' names, and end.")] = False,
+) -> None:
+    """Serve the OpenAI API with a longer window."""
+    if new_key or revoke_key or keys:
+        _tend_keys(new_key, revoke_key, keys)
+        return
+    settings = flags.settings_from(model=model, base_url=upstream, context=context, embedder=embedder, recipe=recipe)
+    flags.plan(None, settings, None)  # a recipe that does not parse shows before a model is loaded
+    try:
+        from baywindow.server.running import bind
+        from baywindow.server.service import Options
+    except ModuleNotFoundError as missing:
+        raise MissingExtraError.of(f"what serves ({missing.name})", "serve") from None
+    options = Options(
+        host=host,
+        port=port,
+        require_keys=require_keys,
+        places=places,
+        requests_per_minute=rate,
+        body_bytes=body_mb * MEGA,
+        upload_bytes=upload_mb * MEGA,
+        quota_bytes=quota_mb * MEGA,
+        timeout_s=timeout,
+    )
+    bound = bind(host, port)
+    try:
+        _run(_opened(settings, options), bound)
+    finally:
+        bound.socket.close()
+
+
+def _opened(settings: Settings, options: Options) -> Service:
+    """The service with its model loaded, or before its upstream."""
+    from baywindow.server.keys import Keys
+    from baywindow.server.service import Service
+    from baywindow.server.upstream import Upstream
+
+    if not options.local and not len(Keys()):
+        raise ConfigError(f"a server at {options.host} needs API keys", hint="make one first: bay serve --new-key NAME")
+    if settings.base_url is not None:
+        output.remark(f"sent to {settings.base_url}: what clients send here")
+        return Service(settings, options, upstream=Upstream(settings.base_url, settings))
+    with output.Progress() as progress:
+        loaded = opening.model(settings, progress)
+    return Service(settings, options, model=loaded)
+
+
+def _run(service: Service, bound: Bound) -> None:
+    from baywindow.server.running import Server
+
+    def ready() -> None:
+        what = ", ".join(service.served) or f"what {service.settings.base_url} has"
+        output.say(f"{what} at {bound.url}/v1")
+        output.remark("keys are asked for" if service.needs_key else "no key is asked for on this machine; Ctrl-C ends it")
+
+    Server(service, ready).run(sockets=[bound.socket])
+
+
+def _tend_keys(new: str | None, revoke: str | None, listing: bool) -> None:
+    from baywindow.server.keys import Keys
+
+    known = Keys()
+    if new:
+        token = known.new(new)
+        output.remark("shown only now; what is kept cannot be turned back into it:")
+        output.say(token)
+    if revoke:
+        known.revoke(revoke)
+        output.say(f"the key {revoke} opens nothing any more")
+    if listing:
+        table: Any = output.new_table("key", "made")
+        for name, made in known.names():
+            table.add_row(name, time.strftime("%Y-%m-%d %H:%M", time.localtime(made)))
+        output.tabulate(table)

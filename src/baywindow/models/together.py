@@ -1,0 +1,66 @@
+"""Several replies that grow together, each read by somebody else: what a server asks of a model.
+
+`generate_many` gives whole replies that were asked for alike. Here every row has a sampling of its own, its text comes piece by piece,
+and a row that nobody waits for any more is dropped without disturbing its neighbours.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from baywindow.models.base import Completion, Message, Prompt, Sampling, Stream
+
+if TYPE_CHECKING:
+    from baywindow.models.base import LanguageModel
+
+
+class Together(ABC):
+    """Iterate: every step gives one text a row, empty where there is none. The iteration ends when every row is done."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[list[str]]:
+        """Each step's texts, in the order of the rows."""
+
+    @abstractmethod
+    def drop(self, row: int) -> None:
+        """Nobody waits for this row any more: it says nothing from now on, and holds up nobody."""
+
+    @abstractmethod
+    def done(self, row: int) -> bool:
+        """Whether the row has said all it will say."""
+
+    @abstractmethod
+    def completion(self, row: int) -> Completion:
+        """What a row gave and used; for a row that is done."""
+
+
+class Interleaved(Together):
+    """One `Stream` a row, a piece of each in turn: for models without batches of their own. A plain text is asked as a user's message."""
+
+    def __init__(self, model: LanguageModel, prompts: Sequence[Prompt | str], samplings: Sequence[Sampling]) -> None:
+        asked = [(Message("user", p),) if isinstance(p, str) else p for p in prompts]
+        self._streams = [model.generate(prompt, sampling) for prompt, sampling in zip(asked, samplings, strict=True)]
+        self._done = [False] * len(self._streams)
+
+    def __iter__(self) -> Iterator[list[str]]:
+        readers = [iter(stream) for stream in self._streams]
+        while not all(self._done):
+            yield ["" if self._done[row] else self._next(row, reader) for row, reader in enumerate(readers)]
+
+    def _next(self, row: int, reader: Iterator[str]) -> str:
+        piece = next(reader, None)
+        self._done[row] = piece is None
+        return piece or ""
+
+    def drop(self, row: int) -> None:
+        self._done[row] = True
+        self._streams[row].close()
+
+    def done(self, row: int) -> bool:
+        return self._done[row]
+
+    def completion(self, row: int) -> Completion:
+        stream: Stream = self._streams[row]
+        return stream.completion

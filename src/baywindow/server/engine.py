@@ -1,0 +1,172 @@
+"""One thread that runs the local model for everybody, batch by batch, fairly.
+
+Work waits in `Fair`. The thread takes the tenant's turn that is next, gathers what else waits for the same recipe inside the model,
+and runs what goes well together as one batch. Whoever joins later waits for the next one. A batch that fails tells its own rows and
+nobody else; a row whose client is gone is dropped, and a batch of which none is left ends.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from baywindow.models.base import Completion, Held, LanguageModel, Prompt, Sampling
+from baywindow.recipe import Recipe
+from baywindow.registry import Technique
+from baywindow.server.fair import Fair
+
+MOST_GATHERED = 64  # waiting rows looked at for one batch; the model says how many of them go together
+T = TypeVar("T")
+Inside = tuple[Technique, ...]
+
+
+@dataclass(eq=False)
+class Row:
+    """One reply that is asked for. ``said`` gets pieces of text, then its completion or the error that ended it."""
+
+    inside: Inside
+    prompt: Prompt | str
+    sampling: Sampling
+    prompt_tokens: int
+    cancelled: threading.Event
+    said: queue.SimpleQueue[str | Completion | BaseException] = field(default_factory=queue.SimpleQueue)
+    # What the inside of the model says of the generation; known only where the row ran alone.
+    remark: str = ""
+    held: Held | None = None
+
+
+@dataclass(eq=False)
+class Errand:
+    """Something else that needs the model: scores, attention, how far a recipe reaches."""
+
+    inside: Inside
+    act: Callable[[LanguageModel], Any]
+    result: Future[Any] = field(default_factory=Future)
+
+
+class Engine:
+    """Owns the model. `close` finishes what runs and refuses what waits."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model = model
+        self.batches = 0  # run so far, with `rows` for the metrics
+        self.rows = 0
+        self._waiting: Fair[Row | Errand] = Fair()
+        self._stack = ExitStack()
+        self._view = model
+        self._inside: Inside = ()
+        self._reach: dict[str, int] = {}
+        self._thread = threading.Thread(target=self._work, name="baywindow-model", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def submit(self, tenant: str, row: Row) -> None:
+        """Put a reply in the queue."""
+        self._waiting.put(tenant, row)
+
+    def run(self, tenant: str, inside: Inside, act: Callable[[LanguageModel], T]) -> T:
+        """Run something on the model, in its turn and in its thread; wait for what it gives."""
+        errand = Errand(inside, act)
+        self._waiting.put(tenant, errand)
+        found: T = errand.result.result()
+        return found
+
+    def reach(self, tenant: str, inside: Inside) -> int:
+        """The window with these techniques inside, in tokens. Raises what attaching them raises."""
+        if not inside:
+            return self.model.context_length
+        key = Recipe(inside).hash
+        if key not in self._reach:
+            if len(self._reach) > 256:  # recipes come from strangers
+                self._reach.clear()
+            self._reach[key] = self.run(tenant, inside, lambda view: view.context_length)
+        return self._reach[key]
+
+    def close(self) -> None:
+        """Ends the thread after what runs now; the model stays its owner's to close."""
+        self._waiting.close()
+        self._thread.join()
+        self._stack.close()
+
+    def _work(self) -> None:
+        while (taken := self._waiting.take()) is not None:
+            tenant, first = taken
+            if isinstance(first, Errand):
+                self._serve_errand(first)
+            else:
+                self._serve_rows(tenant, first)
+
+    def _serve_errand(self, errand: Errand) -> None:
+        try:
+            errand.result.set_result(errand.act(self._with(errand.inside)))
+        except BaseException as error:  # it belongs to whoever asked; this thread goes on
+            errand.result.set_exception(error)
+
+    def _serve_rows(self, tenant: str, first: Row) -> None:
+        rows = [first]
+        try:
+            view = self._with(first.inside)
+            rows = self._gathered(tenant, first, view)
+            if rows:
+                self._run(view, rows)
+        except BaseException as error:  # each of its rows is told; this thread goes on
+            for row in rows:
+                row.said.put(error)
+
+    def _gathered(self, tenant: str, first: Row, view: LanguageModel) -> list[Row]:
+        """The rows of the next batch, ``first`` among them; the others that were looked at go back in front."""
+        others = self._waiting.take_like(lambda w: isinstance(w, Row) and w.inside == first.inside, MOST_GATHERED)
+        found = [(tenant, first), *((t, w) for t, w in others if isinstance(w, Row))]
+        found = [(t, row) for t, row in found if not _gone(row)]
+        if not found:
+            return []
+        new_tokens = max(row.sampling.max_new_tokens for _, row in found)
+        groups = view.batches([row.prompt_tokens for _, row in found], new_tokens)
+        chosen = next(set(group) for group in groups if 0 in group)
+        self._waiting.put_back([pair for i, pair in enumerate(found) if i not in chosen])
+        return [row for i, (_, row) in enumerate(found) if i in chosen]
+
+    def _run(self, view: LanguageModel, rows: Sequence[Row]) -> None:
+        together = view.together([row.prompt for row in rows], [row.sampling for row in rows])
+        told = [False] * len(rows)
+        self.batches, self.rows = self.batches + 1, self.rows + len(rows)
+        for texts in together:
+            for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
+                if text:
+                    row.said.put(text)
+                if row.cancelled.is_set() and not together.done(i):
+                    together.drop(i)
+                if together.done(i) and not told[i] and len(rows) > 1:
+                    told[i] = True
+                    row.said.put(together.completion(i))
+        if len(rows) == 1:
+            rows[0].remark, rows[0].held = view.remark(), view.held()
+        for i, row in enumerate(rows):
+            if not told[i]:
+                row.said.put(together.completion(i))
+
+    def _with(self, inside: Inside) -> LanguageModel:
+        """The model with these techniques in place; they stay until others are asked for."""
+        if inside != self._inside:
+            self._stack.close()
+            self._view, self._inside = self.model, ()
+            if inside:
+                self._view = self._stack.enter_context(self.model.attached(inside))
+                self._inside = inside
+        return self._view
+
+
+def _gone(row: Row) -> bool:
+    """Whether nobody waits for a row; its reader is told, in case it still listens."""
+    if row.cancelled.is_set():
+        row.said.put(Completion(text="", prompt_tokens=0, generated_tokens=0, finish="cancelled"))
+        return True
+    return False
