@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from baywindow.context.ask import ask, search
     from baywindow.documents.base import Document, Passage
     from baywindow.errors import BayError
+    from baywindow.memory.memory import Memory
     from baywindow.models.select import load as load_model
     from baywindow.recipe import Recipe
     from baywindow.recipe import parse as parse_recipe
@@ -30,6 +31,7 @@ _HOMES = {
     "Citation": "trace",
     "Document": "documents.base",
     "Event": "trace",
+    "Memory": "memory.memory",
     "Passage": "documents.base",
     "Prefilled": "window",
     "Recipe": "recipe",
@@ -52,6 +54,7 @@ __all__ = [
     "Citation",
     "Document",
     "Event",
+    "Memory",
     "Passage",
     "Prefilled",
     "Recipe",

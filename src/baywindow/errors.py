@@ -6,6 +6,8 @@
     ├── SourceError            a file, folder or document cannot be used
     ├── IndexStoreError        the stored index cannot be used as it is
     │   └── IndexBusyError     another process is writing it
+    ├── MemoryStoreError       a store of memories cannot be used as it is
+    │   └── MemoryBusyError    another process is writing it
     ├── ResultsError           a store of bench results cannot be used as it is
     ├── ModelError             a model cannot be found, loaded or reached
     │   ├── EndpointError      a remote model answered wrongly, late or not at all
@@ -74,6 +76,18 @@ class IndexStoreError(BayError):
 
 class IndexBusyError(IndexStoreError):
     """Another process is writing the index."""
+
+    retryable = True
+
+
+class MemoryStoreError(BayError):
+    """A store of memories cannot be used as it is."""
+
+    http_status = 409
+
+
+class MemoryBusyError(MemoryStoreError):
+    """Another process is writing the memory."""
 
     retryable = True
 

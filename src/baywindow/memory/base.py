@@ -24,7 +24,7 @@ class MemorySystem(Budgeted, Technique):
 
     default_budget_tokens: ClassVar[int] = 800
 
-    def absorb(self, work: Work, turns: Sequence[Turn]) -> None:  # noqa: B027 - a system may have no layer of its own
+    def absorb(self, work: Work, turns: Sequence[Turn]) -> None:
         """Make records of new turns, in the order they were said, through ``work.add``, ``update``, ``retire`` and ``keep``.
 
         All of it is committed at once with the turns, or not at all. Whatever is raised here, the turns are kept and offered again

@@ -7,7 +7,7 @@ falls back on what the user said.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -28,23 +28,31 @@ NEEDS_MODEL = 'bay.Memory(…, model="embedded"), or a system that keeps turns a
 class Caller:
     """The model of one piece of work, with its meter. ``notes`` are remarks a person should see."""
 
-    def __init__(self, model: LanguageModel | None, meter: Meter | None = None) -> None:
+    def __init__(self, model: LanguageModel | None, meter: Meter | None = None, *, load: Callable[[], LanguageModel] | None = None) -> None:
         self._model = model
+        self._load = load
         self.meter = meter or Meter()
         self.notes: list[str] = []
 
     @property
     def model(self) -> LanguageModel:
+        """Loaded now, if it was not given. CapabilityError where there is none."""
+        if self._model is None and self._load is not None:
+            self._model = self._load()
         if self._model is None:
             raise CapabilityError("this memory system needs a language model", hint=NEEDS_MODEL)
         return self._model
+
+    def window(self, otherwise: int) -> int:
+        """Tokens of the model's window; a model is not loaded to know it."""
+        return self._model.context_length if self._model is not None else otherwise
 
     def note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
 
     def count_tokens(self, text: str, characters_per_token: int) -> int:
-        """By the model, else from characters."""
+        """By the model, else from characters: a model is not loaded to count."""
         return self._model.count_tokens(text) if self._model is not None else -(-len(text) // characters_per_token)
 
     def room(self, prompt: Prompt, max_new_tokens: int) -> int:
@@ -83,9 +91,7 @@ class Caller:
         self.meter.charge(done.prompt_tokens, done.generated_tokens, estimated=done.estimated)
         return without_thought(done.text)
 
-    def ask(
-        self, prompt: Prompt, form: type[Form], *, name: str, max_new_tokens: int = 256, examples: Examples = ()
-    ) -> Form | None:
+    def ask(self, prompt: Prompt, form: type[Form], *, name: str, max_new_tokens: int = 256, examples: Examples = ()) -> Form | None:
         """One reply as a ``form``, mended once; None if it could not be had."""
         schema = strict_schema(form)
         reply = self.say(prompt, name=name, max_new_tokens=max_new_tokens, examples=examples, schema=schema)

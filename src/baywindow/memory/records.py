@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -23,37 +23,43 @@ DEFAULT_USER = "me"
 LONGEST_NAME = 200  # characters of a user, agent or session
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Scope:
-    """Whose memory. Stored with every turn; a question names the scope it may see, where an empty ``agent`` or ``session`` means any.
-
-    ``user`` is never empty: nothing is ever seen across users.
+    """Whose memory: of one user, one of their agents, one session. In a question None means any; in what is stored there is no None, and
+    an empty text means none in particular. ``user`` is never empty: nothing is ever seen across users.
     """
 
     user: str = DEFAULT_USER
-    agent: str = ""
-    session: str = ""
+    agent: str | None = None
+    session: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("user", "agent", "session"):
             value = getattr(self, name)
+            if name != "user" and value is None:
+                continue
             if not isinstance(value, str) or len(value) > LONGEST_NAME or "\0" in value:
                 raise ConfigError.bad_value(f"scope {name}", value, f"a text of at most {LONGEST_NAME} characters")
         if not self.user:
             raise ConfigError.bad_value("scope user", self.user, "not empty")
 
     def sees(self, other: Scope) -> bool:
-        """Whether a question in this scope may be shown what belongs to ``other``."""
-        return self.user == other.user and self.agent in ("", other.agent) and self.session in ("", other.session)
+        """Whether a question in this scope may be shown what is stored under ``other``."""
+        return self.user == other.user and self.agent in (None, other.agent) and self.session in (None, other.session)
+
+    @property
+    def stored(self) -> Scope:
+        """As what is said in this scope is stored."""
+        return Scope(self.user, self.agent or "", self.session or "")
 
     @property
     def home(self) -> Scope:
-        """The same without the session: within it a system compares new turns with old ones."""
-        return replace(self, session="")
+        """All sessions of this user with this agent: within it a system compares new turns with old ones."""
+        return Scope(self.user, self.agent or "")
 
 
 def common_scope(scopes: Iterable[Scope]) -> Scope:
-    """The narrowest scope that covers all: what a record made from several turns belongs to. ConfigError across users."""
+    """The narrowest stored scope that covers all: what a record made from several turns belongs to. ConfigError across users."""
     first, *rest = set(scopes)
     if any(other.user != first.user for other in rest):
         raise ConfigError("one memory cannot come from turns of several users", hint="work in the scope of one user")

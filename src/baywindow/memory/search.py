@@ -6,13 +6,14 @@ retriever for documents does it (Bruch 2022, arXiv 2210.11934): each scaled from
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from baywindow.documents.bm25 import Bm25, best_first
+from baywindow.errors import MissingExtraError
 from baywindow.memory.records import Scope
 
 if TYPE_CHECKING:
@@ -30,9 +31,10 @@ DEPTH = 50  # read from each list at least
 class Finder:
     """Searches of one store. ``turns`` and ``records`` give ids with scores, best first."""
 
-    def __init__(self, store: Store, meaning: Meaning) -> None:
+    def __init__(self, store: Store, meaning: Meaning, note: Callable[[str], None]) -> None:
         self._store = store
         self._meaning = meaning
+        self._note = note
 
     def turns(self, scope: Scope, query: str, k: int, by: By = "both") -> Near:
         return self._near(scope, "", query, k, by, None)
@@ -62,13 +64,17 @@ class Finder:
             return self._meaning.near(scope, system, query, k, kind)
         depth = max(k, DEPTH)
         words = self._store.by_words(scope, system, query, depth, kind)
-        return joined(words, self._meaning.near(scope, system, query, depth, kind), k)
+        try:
+            return joined(words, self._meaning.near(scope, system, query, depth, kind), k)
+        except MissingExtraError as missing:
+            self._note(f"searched by words only: {missing}")
+            return words[:k]
 
 
 def joined(words: Sequence[tuple[T, float]], meaning: Sequence[tuple[T, float]], k: int) -> list[tuple[T, float]]:
     """One list of two: BM25 scaled from 0, cosine from -1. What only words found counts as similar as the last of the other list."""
     most = max((score for _, score in words), default=0.0) or 1.0
-    near = {key: score for key, score in meaning}
+    near = dict(meaning)
     best, last = max(near.values(), default=1.0), min(near.values(), default=-1.0)
     counted = dict(words)
     scores = {

@@ -234,7 +234,7 @@ class Work:
         staged = [r for r in self.changes.records.values() if r.current and self._seen(r, kind) and same_text(r.text) == key]
         if staged or self._anew:
             return staged[0] if staged else None
-        stored = self._store.records(self.scope, self.system, kind=kind, digest=key)
+        stored = self._store.records(self.scope, self.system, kind=kind, text=text)
         return next((r for r in stored if r.id not in self.changes.records), None)
 
     def _version(

@@ -1,0 +1,99 @@
+"""Forgetting: taking turns and memories out of every table, with all that was made of them, in one transaction.
+
+A memory that rests on a forgotten turn may hold its words: it goes too, in all its versions that rest on it. Its other turns are offered
+to its system again. A version that only made way for a forgotten one counts again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from baywindow.memory.store import words
+from baywindow.memory.store.rows import record_of, turn_of
+from baywindow.memory.store.tables import absorbed, decisions, records, sources, turns
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What was taken out: ids of turns and of memories (every version), and the numbers they were searched by."""
+
+    turns: tuple[str, ...] = ()
+    records: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
+
+
+def versions(connection: sa.Connection, ids: Iterable[str]) -> set[str]:
+    """All versions of some memories, older and newer."""
+    found, new = set(ids), set(ids)
+    while new:
+        newer = sa.select(records.c.superseded_by).where(records.c.id.in_(new), records.c.superseded_by != "")
+        older = sa.select(records.c.id).where(records.c.superseded_by.in_(new))
+        new = {*connection.execute(newer).scalars(), *connection.execute(older).scalars()} - found
+        found |= new
+    return found
+
+
+def resting_on(connection: sa.Connection, turn_ids: Iterable[str]) -> set[str]:
+    """The memories, of any system, that rest on some turns."""
+    return set(connection.execute(sa.select(sources.c.record).where(sources.c.turn.in_(list(turn_ids)))).scalars())
+
+
+def turns_under(connection: sa.Connection, record_ids: Iterable[str]) -> set[str]:
+    """The turns that some memories rest on."""
+    return set(connection.execute(sa.select(sources.c.turn).where(sources.c.record.in_(list(record_ids)))).scalars())
+
+
+def forget(connection: sa.Connection, turn_ids: set[str], record_ids: set[str]) -> Forgotten:
+    """Take them out, and every memory that rests on one of the turns."""
+    gone = record_ids | resting_on(connection, turn_ids)
+    _offer_again(connection, gone, turn_ids)
+    gone_records = [record_of(row, ()) for row in connection.execute(sa.select(records).where(records.c.id.in_(gone))).mappings()]
+    gone_turns = [turn_of(row) for row in connection.execute(sa.select(turns).where(turns.c.id.in_(turn_ids))).mappings()]
+    numbers = words.take_out(connection, [*gone_turns, *gone_records])
+    _revive(connection, gone, {t.id: t.scope.user for t in gone_turns})
+    connection.execute(records.delete().where(records.c.id.in_(gone)))
+    connection.execute(sources.delete().where(sources.c.record.in_(gone)))
+    connection.execute(decisions.delete().where(sa.or_(decisions.c.before.in_(gone), decisions.c.after.in_(gone))))
+    connection.execute(turns.delete().where(turns.c.id.in_(turn_ids)))
+    connection.execute(absorbed.delete().where(absorbed.c.turn.in_(turn_ids)))
+    return Forgotten(tuple(t.id for t in gone_turns), tuple(r.id for r in gone_records), tuple(numbers))
+
+
+def _offer_again(connection: sa.Connection, gone: set[str], turn_ids: set[str]) -> None:
+    """Turns that a memory rested on beside the forgotten ones: its system has not seen them any more."""
+    asked = (
+        sa.select(records.c.system, sources.c.turn)
+        .join(sources, sources.c.record == records.c.id)
+        .where(records.c.id.in_(gone), sources.c.turn.not_in(turn_ids))
+    )
+    if not turn_ids:  # only what was made of the turns is forgotten, not what was said: it shall not come back by itself
+        return
+    for system, turn in set(connection.execute(asked).tuples()):
+        connection.execute(absorbed.delete().where(absorbed.c.system == system, absorbed.c.turn == turn))
+
+
+def _revive(connection: sa.Connection, gone: set[str], forgotten: dict[str, str]) -> None:
+    """Versions that made way only for what is forgotten now, or were retired by forgotten turns alone, count again."""
+    made_way = set(connection.execute(sa.select(records.c.id).where(records.c.superseded_by.in_(gone))).scalars())
+    deleted = (decisions.c.action == "DELETE", decisions.c.user.in_(set(forgotten.values())))
+    told = connection.execute(sa.select(decisions.c.id, decisions.c.before, decisions.c.turns).where(*deleted)).tuples()
+    retired = {before: i for i, before, said in told if set(said) <= set(forgotten)}
+    back = (made_way | set(retired)) - gone
+    if not back:
+        return
+    connection.execute(records.update().where(records.c.id.in_(back)).values(retired_at=None, superseded_by="", valid_to=None))
+    connection.execute(decisions.delete().where(decisions.c.id.in_(list(retired.values()))))
+    words.put(connection, [record_of(row, ()) for row in connection.execute(sa.select(records).where(records.c.id.in_(back))).mappings()])
+
+
+def holding(connection: sa.Connection, text: str, conditions: dict[str, Sequence[sa.ColumnElement[bool]]]) -> tuple[set[str], set[str]]:
+    """Turns and memories (any version) of a scope whose text holds these words, case aside."""
+    asked = text.casefold()
+    found = []
+    for table, name in ((turns, "turns"), (records, "records")):
+        rows = connection.execute(sa.select(table.c.id, table.c.text).where(*conditions[name])).tuples()
+        found.append({i for i, held in rows if asked in held.casefold()})
+    return found[0], found[1]

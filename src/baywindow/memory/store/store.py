@@ -1,0 +1,327 @@
+"""The store of turns, records and decisions: looks that see one scope, and changes that happen wholly or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from baywindow.errors import ConfigError
+from baywindow.memory.records import Decision, Record, Scope, Turn
+from baywindow.memory.search import Near
+from baywindow.memory.store import forgetting, words
+from baywindow.memory.store.database import Database
+from baywindow.memory.store.forgetting import Forgotten
+from baywindow.memory.store.rows import decision_of, decision_row, digest, record_of, record_row, turn_of, turn_row, within
+from baywindow.memory.store.tables import absorbed, decisions, facts, records, sources, turns
+
+if TYPE_CHECKING:
+    from baywindow.memory.portable import Everything
+    from baywindow.memory.work import Changes
+
+CHANGES = "changes"  # the fact that counts commits
+SHORTEST_ID = 4
+IDS_AT_ONCE = 5000  # SQLite takes some 32,000 values in a statement
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Turns that came in one call."""
+
+    name: str
+    turns: tuple[Turn, ...]
+
+
+class Store:
+    """By folder or PostgreSQL URL; made if it is not there. MemoryStoreError where that cannot be."""
+
+    def __init__(self, where: str | Path) -> None:
+        self.database = Database(where)
+        with self.database.writing() as connection:
+            if words.mended(connection):
+                _count_change(connection)
+
+    def close(self) -> None:
+        self.database.close()
+
+    @contextmanager
+    def lock(self, scope: Scope) -> Iterator[None]:
+        """One piece of work at a time in what a user says to an agent: systems compare what is new with what is there."""
+        with self.database.lock("home", scope.user, scope.agent):
+            yield
+
+    # Looking
+
+    def turns(self, scope: Scope, *, ids: Sequence[str] | None = None, last: int | None = None, until: int | None = None) -> list[Turn]:
+        """Turns the scope sees in the order they came: all, those of some ids, or the last few; with ``until`` none with a later number."""
+        asked = sa.select(turns).where(*within(turns, scope))
+        asked = asked if ids is None else asked.where(turns.c.id.in_(ids))
+        asked = asked if until is None else asked.where(turns.c.n <= until)
+        asked = asked.order_by(turns.c.n) if last is None else asked.order_by(turns.c.n.desc()).limit(last)
+        with self.database.reading() as connection:
+            found = [turn_of(row) for row in connection.execute(asked).mappings()]
+        return found if last is None else found[::-1]
+
+    def records(
+        self,
+        scope: Scope,
+        system: str | None = None,
+        *,
+        kind: str | None = None,
+        past: bool = False,
+        ids: Sequence[str] | None = None,
+        text: str | None = None,
+    ) -> list[Record]:
+        """Records the scope sees, oldest first: the current ones, with ``past`` every version; of one system, kind, ids, or equal text."""
+        asked = sa.select(records).where(*within(records, scope)).order_by(records.c.made_at, records.c.id)
+        asked = asked if system is None else asked.where(records.c.system == system)
+        asked = asked if past else asked.where(records.c.retired_at.is_(None))
+        asked = asked if kind is None else asked.where(records.c.kind == kind)
+        asked = asked if ids is None else asked.where(records.c.id.in_(ids))
+        asked = asked if text is None else asked.where(records.c.digest == digest(text))
+        with self.database.reading() as connection:
+            rows = connection.execute(asked).mappings().all()
+            rests = _sources(connection, [row["id"] for row in rows])
+        return [record_of(row, rests.get(row["id"], ())) for row in rows]
+
+    def one(self, scope: Scope, id: str) -> Turn | Record:
+        """A turn or record by its id or the beginning of it. ConfigError if the scope sees none such, or several."""
+        found: list[Turn | Record] = []
+        with self.database.reading() as connection:
+            for table, of in ((turns, turn_of), (records, lambda row: record_of(row, ()))):
+                asked = sa.select(table).where(*within(table, scope), table.c.id.startswith(id, autoescape=True)).limit(2)
+                found += [of(row) for row in connection.execute(asked).mappings()]
+            exact = [one for one in found if one.id == id] or found
+            if len(exact) != 1 or len(id) < SHORTEST_ID:
+                what = "several memories begin with" if len(exact) > 1 else "there is no memory"
+                raise ConfigError(f"{what} {id!r} in this scope", hint="`bay memory list` shows what there is")
+            one = exact[0]
+            return one if isinstance(one, Turn) else replace(one, turns=_sources(connection, [one.id]).get(one.id, ()))
+
+    def decisions(self, scope: Scope, *, ids: Sequence[str] | None = None, of: Iterable[str] = ()) -> list[Decision]:
+        """Decisions the scope sees, in order: all, those of some ids, or those on some records."""
+        asked = sa.select(decisions).where(*within(decisions, scope)).order_by(decisions.c.n)
+        asked = asked if ids is None else asked.where(decisions.c.id.in_(ids))
+        if of := list(of):
+            asked = asked.where(sa.or_(decisions.c.before.in_(of), decisions.c.after.in_(of)))
+        with self.database.reading() as connection:
+            return [decision_of(row) for row in connection.execute(asked).mappings()]
+
+    def versions(self, scope: Scope, record_id: str) -> list[Record]:
+        """Every version of a memory that the scope sees, oldest first."""
+        with self.database.reading() as connection:
+            ids = forgetting.versions(connection, [record_id])
+        return self.records(scope, None, past=True, ids=list(ids))
+
+    def batches(self, scope: Scope, system: str, *, again: bool = False) -> list[Batch]:
+        """Turns that a system has not seen yet (``again``: all), as they came together."""
+        seen = sa.select(absorbed.c.turn).where(absorbed.c.system == system)
+        asked = sa.select(turns).where(*within(turns, scope)).order_by(turns.c.n)
+        asked = asked if again else asked.where(turns.c.id.not_in(seen))
+        found: dict[str, list[Turn]] = {}
+        with self.database.reading() as connection:
+            for row in connection.execute(asked).mappings():
+                found.setdefault(row["batch"], []).append(turn_of(row))
+        return [Batch(name, tuple(said)) for name, said in found.items()]
+
+    def seen(self, scope: Scope) -> dict[str, list[str]]:
+        """The turns of a scope that each system has absorbed."""
+        asked = sa.select(absorbed).join(turns, turns.c.id == absorbed.c.turn).where(*within(turns, scope)).order_by(turns.c.n)
+        found: dict[str, list[str]] = {}
+        with self.database.reading() as connection:
+            for system, turn in connection.execute(asked).tuples():
+                found.setdefault(system, []).append(turn)
+        return found
+
+    def by_words(self, scope: Scope, system: str, query: str, k: int, kind: str | None) -> Near:
+        """Ids and BM25 scores, best first."""
+        with self.database.reading() as connection:
+            shelf = words.shelf_of(connection, system, scope.user)
+            return [] if shelf is None else words.by_words(connection, shelf, scope, query, k, kind)
+
+    def fact(self, name: str) -> str | None:
+        """What the store says of itself."""
+        with self.database.reading() as connection:
+            return connection.execute(sa.select(facts.c.value).where(facts.c.name == name)).scalar()
+
+    def set_fact(self, name: str, value: str) -> None:
+        with self.database.writing() as connection:
+            _set_fact(connection, name, value)
+
+    @property
+    def changed(self) -> int:
+        """Goes up with every commit, of any process."""
+        return int(self.fact(CHANGES) or 0)
+
+    # Changing
+
+    def commit(self, changes: Changes, system: str, seen: Iterable[str], batch: str, *, anew: Scope | None = None) -> None:
+        """Turns, records, decisions and what was absorbed, wholly or not at all. ``anew`` drops the system's layer in a scope first.
+
+        What rests on a turn that was forgotten in the meantime is left out.
+        """
+        with self.database.writing() as connection:
+            if anew is not None:
+                _drop_layer(connection, system, anew)
+            known = _known(connection, [t.id for t in changes.turns])
+            fresh = [t for t in changes.turns if t.id not in known]
+            if fresh:
+                connection.execute(turns.insert(), [turn_row(t, batch) for t in fresh])
+            words.put(connection, fresh)
+            kept = _resting(connection, changes)
+            _write(connection, kept, changes.new)
+            told = [d for d in changes.decisions if all(i in kept or i not in changes.records for i in (d.before, d.after) if i)]
+            if told:
+                connection.execute(decisions.insert(), [decision_row(d) for d in told])
+            _mark_absorbed(connection, system, _known(connection, list(seen)))
+            _count_change(connection)
+
+    def undo(self, decision: Decision, changed: Sequence[Record], now: datetime) -> None:
+        """Mark a decision undone and write the records it had changed."""
+        with self.database.writing() as connection:
+            _write(connection, {r.id: r for r in changed}, set())
+            connection.execute(decisions.update().where(decisions.c.id == decision.id).values(undone_at=now))
+            _count_change(connection)
+
+    def bring_in(self, everything: Everything) -> int:
+        """What another store exported, all or nothing; what is there already stays as it is. How many turns and records were new."""
+        with self.database.writing() as connection:
+            new = 0
+            for name, said in everything.batches:
+                known = _known(connection, [t.id for t in said])
+                fresh = [t for t in said if t.id not in known]
+                if fresh:
+                    connection.execute(turns.insert(), [turn_row(t, name) for t in fresh])
+                    words.put(connection, fresh)
+                new += len(fresh)
+            there = set(connection.execute(sa.select(records.c.id)).scalars())
+            made = {r.id: r for r in everything.records if r.id not in there}
+            _write(connection, made, set(made))
+            told = set(connection.execute(sa.select(decisions.c.id)).scalars())
+            if rows := [decision_row(d) for d in everything.decisions if d.id not in told]:
+                connection.execute(decisions.insert(), rows)
+            for system, ids in everything.seen.items():
+                _mark_absorbed(connection, system, _known(connection, ids))
+            _count_change(connection)
+        return new + len(made)
+
+    def forget(self, scope: Scope, turn_ids: Iterable[str] = (), record_ids: Iterable[str] = ()) -> Forgotten:
+        """Take turns and records of a scope out of every table, with all versions and all that rests on the turns."""
+        with self.database.writing() as connection:
+            said = _seen(connection, turns, scope, turn_ids)
+            made = forgetting.versions(connection, _seen(connection, records, scope, record_ids)) if record_ids else set()
+            gone = [forgetting.forget(connection, set(), made)] if made else []
+            for at in range(0, len(said), IDS_AT_ONCE):
+                gone.append(forgetting.forget(connection, set(said[at : at + IDS_AT_ONCE]), set()))
+            _count_change(connection)
+        return Forgotten(*(tuple(i for one in gone for i in getattr(one, name)) for name in ("turns", "records", "numbers")))
+
+    def holding(self, scope: Scope, text: str) -> tuple[set[str], set[str]]:
+        """Ids of the turns and records of a scope whose text holds these words."""
+        conditions = {"turns": within(turns, scope), "records": within(records, scope)}
+        with self.database.reading() as connection:
+            return forgetting.holding(connection, text, conditions)
+
+    def turns_under(self, record_id: str) -> set[str]:
+        """The turns that any version of a memory rests on."""
+        with self.database.reading() as connection:
+            return forgetting.turns_under(connection, forgetting.versions(connection, [record_id]))
+
+    def compact(self) -> None:
+        """Rewrite the database so that nothing of what was forgotten is left in its files."""
+        if self.database.postgres:
+            with self.database.outside_transactions() as connection:
+                connection.execute(sa.text("VACUUM FULL"))
+            return
+        with self.database.outside_transactions() as connection:
+            connection.exec_driver_sql("VACUUM")
+            busy, *_ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+        if busy:
+            raise self.database.busy()
+
+
+def _sources(connection: sa.Connection, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for at in range(0, len(ids), IDS_AT_ONCE):
+        asked = sa.select(sources.c.record, sources.c.turn).where(sources.c.record.in_(ids[at : at + IDS_AT_ONCE]))
+        for record, turn in connection.execute(asked.order_by(sources.c.place)).tuples():
+            found.setdefault(record, []).append(turn)
+    return {record: tuple(said) for record, said in found.items()}
+
+
+def _known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for at in range(0, len(ids), IDS_AT_ONCE):
+        found |= set(connection.execute(sa.select(turns.c.id).where(turns.c.id.in_(ids[at : at + IDS_AT_ONCE]))).scalars())
+    return found
+
+
+def _seen(connection: sa.Connection, table: sa.Table, scope: Scope, ids: Iterable[str]) -> list[str]:
+    wanted, found = list(ids), []
+    for at in range(0, len(wanted), IDS_AT_ONCE):
+        asked = sa.select(table.c.id).where(*within(table, scope), table.c.id.in_(wanted[at : at + IDS_AT_ONCE]))
+        found += connection.execute(asked).scalars()
+    return found
+
+
+def _resting(connection: sa.Connection, changes: Changes) -> dict[str, Record]:
+    """The changed records of which every turn is there, and, of stored ones, which are there themselves."""
+    said = _known(connection, list({i for r in changes.records.values() for i in r.turns}))
+    stored = [i for i in changes.records if i not in changes.new]
+    there = set(connection.execute(sa.select(records.c.id).where(records.c.id.in_(stored))).scalars())
+    kept = {i: r for i, r in changes.records.items() if (i in changes.new or i in there) and said.issuperset(r.turns)}
+    # One that made way for a version that could not be written does not make way.
+    return {
+        i: replace(r, retired_at=None, superseded_by="", valid_to=None)
+        if r.superseded_by in changes.new and r.superseded_by not in kept
+        else r
+        for i, r in kept.items()
+    }
+
+
+def _write(connection: sa.Connection, changed: dict[str, Record], new: set[str]) -> None:
+    for record in changed.values():
+        row = record_row(record)
+        if record.id in new:
+            connection.execute(records.insert().values(row))
+        else:
+            connection.execute(records.update().where(records.c.id == record.id).values(row))
+            connection.execute(sources.delete().where(sources.c.record == record.id))
+        rests = [{"record": record.id, "turn": turn, "place": at} for at, turn in enumerate(record.turns)]
+        connection.execute(sources.insert(), rests)
+    words.put(connection, [r for r in changed.values() if r.current])
+    words.take_out(connection, [r for r in changed.values() if not r.current])
+
+
+def _drop_layer(connection: sa.Connection, system: str, scope: Scope) -> None:
+    """Everything that a system made in a scope, and that it saw the turns."""
+    asked = sa.select(records).where(records.c.system == system, *within(records, scope))
+    gone = [record_of(row, ()) for row in connection.execute(asked).mappings()]
+    words.take_out(connection, gone)
+    for at in range(0, len(gone), IDS_AT_ONCE):
+        ids = [r.id for r in gone[at : at + IDS_AT_ONCE]]
+        connection.execute(sources.delete().where(sources.c.record.in_(ids)))
+        connection.execute(records.delete().where(records.c.id.in_(ids)))
+    connection.execute(decisions.delete().where(decisions.c.system == system, *within(decisions, scope)))
+
+
+def _mark_absorbed(connection: sa.Connection, system: str, ids: set[str]) -> None:
+    there = sa.select(absorbed.c.turn).where(absorbed.c.system == system, absorbed.c.turn.in_(ids))
+    new = ids - set(connection.execute(there).scalars())
+    if new:
+        connection.execute(absorbed.insert(), [{"system": system, "turn": i} for i in sorted(new)])
+
+
+def _count_change(connection: sa.Connection) -> None:
+    now = connection.execute(sa.select(facts.c.value).where(facts.c.name == CHANGES).with_for_update()).scalar()
+    _set_fact(connection, CHANGES, str(int(now or 0) + 1))
+
+
+def _set_fact(connection: sa.Connection, name: str, value: str) -> None:
+    if connection.execute(facts.update().where(facts.c.name == name).values(value=value)).rowcount == 0:
+        connection.execute(facts.insert().values(name=name, value=value))

@@ -1,0 +1,140 @@
+"""What is searched by words: an inverted index in the same database, so it changes with the rows it is of, in one transaction.
+
+BM25 is computed here from the postings of one shelf (one system and user), narrowed to the agent, session and kind asked for: exact,
+the same on both databases, with the word statistics of the scope alone. SQLite's own full text has one statistic for everybody, and
+PostgreSQL's has none (notes/memory.md).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import sqlalchemy as sa
+
+from baywindow.documents.bm25 import K1, B
+from baywindow.documents.words import words
+from baywindow.memory.records import Record, Scope, Turn
+from baywindow.memory.search import Near
+from baywindow.memory.store.rows import record_of, turn_of
+from baywindow.memory.store.tables import items, postings, records, shelves, turns
+
+TURN_KIND = "turn"
+AT_ONCE = 500  # ids in one statement
+
+
+def shelf_of(connection: sa.Connection, system: str, user: str, *, make: bool = False) -> int | None:
+    """The number of what one system (empty: the turns) keeps of one user."""
+    asked = sa.select(shelves.c.n).where(shelves.c.system == system, shelves.c.user == user)
+    found = connection.execute(asked).scalar()
+    if found is None and make:
+        found = connection.execute(shelves.insert().values(system=system, user=user)).inserted_primary_key[0]
+    return None if found is None else int(found)
+
+
+def put(connection: sa.Connection, found: Sequence[Turn | Record]) -> None:
+    """Make turns and current records searchable; one that is searchable already only follows its scope."""
+    there = numbers(connection, [one.id for one in found])
+    shelved: dict[tuple[str, str], int] = {}
+    for one in found:
+        if one.id in there:
+            moved = {"agent": one.scope.agent or "", "session": one.scope.session or ""}
+            connection.execute(items.update().where(items.c.id == one.id).values(moved))
+            continue
+        key = (one.system if isinstance(one, Record) else "", one.scope.user)
+        if key not in shelved:
+            shelved[key] = shelf_of(connection, *key, make=True) or 0
+        _put_one(connection, one, shelved[key])
+
+
+def _put_one(connection: sa.Connection, one: Turn | Record, shelf: int) -> None:
+    counted = Counter(words(searched(one)))
+    row = {"id": one.id, "shelf": shelf, "agent": one.scope.agent or "", "session": one.scope.session or "", "words": counted.total()}
+    row["kind"] = one.kind if isinstance(one, Record) else TURN_KIND
+    n = connection.execute(items.insert().values(row)).inserted_primary_key[0]
+    if counted:
+        connection.execute(
+            postings.insert(), [{"shelf": shelf, "word": word, "item": n, "count": count} for word, count in counted.items()]
+        )
+
+
+def take_out(connection: sa.Connection, found: Sequence[Turn | Record]) -> list[int]:
+    """Make turns or records unsearchable; the numbers they had."""
+    gone = numbers(connection, [one.id for one in found])
+    for one in found:
+        if (n := gone.get(one.id)) is not None:
+            shelf = connection.execute(sa.select(items.c.shelf).where(items.c.n == n)).scalar_one()
+            held = list(set(words(searched(one))))
+            connection.execute(postings.delete().where(postings.c.shelf == shelf, postings.c.word.in_(held), postings.c.item == n))
+            connection.execute(items.delete().where(items.c.n == n))
+    return list(gone.values())
+
+
+def numbers(connection: sa.Connection, ids: Sequence[str]) -> dict[str, int]:
+    """Numbers of the searchable ones among some ids."""
+    found: dict[str, int] = {}
+    for at in range(0, len(ids), AT_ONCE):
+        asked = sa.select(items.c.id, items.c.n).where(items.c.id.in_(ids[at : at + AT_ONCE]))
+        found |= {str(i): int(n) for i, n in connection.execute(asked)}
+    return found
+
+
+def searched(one: Turn | Record) -> str:
+    """The text by which it is found."""
+    return one.line if isinstance(one, Turn) else one.text
+
+
+def narrowed(shelf: int, scope: Scope, kind: str | None) -> list[sa.ColumnElement[bool]]:
+    """The conditions on ``items`` for what a search may find."""
+    named = (("agent", scope.agent), ("session", scope.session), ("kind", kind))
+    return [items.c.shelf == shelf, *(items.c[name] == value for name, value in named if value is not None)]
+
+
+def by_words(connection: sa.Connection, shelf: int, scope: Scope, query: str, k: int, kind: str | None) -> Near:
+    """The best ``k`` by BM25, best first; of equals the newer."""
+    asked = list(dict.fromkeys(words(query)))
+    allowed = narrowed(shelf, scope, kind)
+    statement = (
+        sa.select(postings.c.word, postings.c.item, postings.c.count, items.c.words)
+        .join(items, items.c.n == postings.c.item)
+        .where(postings.c.shelf == shelf, postings.c.word.in_(asked), *allowed)
+    )
+    rows = connection.execute(statement).fetchall() if asked else []
+    if not rows:
+        return []
+    number, total = connection.execute(sa.select(sa.func.count(), sa.func.sum(items.c.words)).where(*allowed)).one()
+    best = _bm25(rows, words(query), int(number), int(total))[:k]
+    asked_ids = sa.select(items.c.n, items.c.id).where(items.c.n.in_([n for n, _ in best]))
+    named = dict(connection.execute(asked_ids).tuples().all())
+    return [(str(named[n]), score) for n, score in best]
+
+
+def _bm25(rows: Sequence[sa.Row[tuple[str, int, int, int]]], asked: Sequence[str], number: int, total: int) -> list[tuple[int, float]]:
+    """Scores of the items that hold a word, in Lucene's variant, best first."""
+    place = {word: at for at, word in enumerate(dict.fromkeys(asked))}
+    times = Counter(asked)
+    which = np.array([place[row[0]] for row in rows])
+    item, count, length = (np.array([row[at] for row in rows], dtype=np.int64) for at in (1, 2, 3))
+    frequency = np.bincount(which, minlength=len(place))
+    idf = np.log(1 + (number - frequency + 0.5) / (frequency + 0.5)) * np.array([times[word] for word in place])
+    score = idf[which] * count / (count + K1 * (1 - B + B * length * number / total))
+    found, at = np.unique(item, return_inverse=True)
+    sums = np.bincount(at, weights=score)
+    order = np.lexsort((-found, -sums))
+    return [(int(found[i]), float(sums[i])) for i in order]
+
+
+def mended(connection: sa.Connection) -> bool:
+    """Make what is searched again if it is not of as many things as there are; whether it was."""
+    current = records.c.retired_at.is_(None)
+    count = sa.select(sa.func.count())
+    wanted = connection.execute(count.select_from(turns)).scalar_one()
+    wanted += connection.execute(count.select_from(records).where(current)).scalar_one()
+    if connection.execute(count.select_from(items)).scalar_one() == wanted:
+        return False
+    for table in (postings, items):
+        connection.execute(table.delete())
+    put(connection, [turn_of(row) for row in connection.execute(sa.select(turns)).mappings()])
+    put(connection, [record_of(row, ()) for row in connection.execute(sa.select(records).where(current)).mappings()])
+    return True
