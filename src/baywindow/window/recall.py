@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -59,6 +59,8 @@ class Lookup(Held):
 
 class Recaller(InsideTechnique):
     """Looks up which held tokens a query reads. One a recipe; it may stand on what a reducer kept of the prompt."""
+
+    counts_tokens: ClassVar[bool] = False  # True: its state names tokens by their order, not by slot, and outlives moved slots
 
     def lookup_queries(self, phase: Phase, n: int) -> int:
         """How many neighbouring queries of ``n`` share one lookup; 0: they attend to everything. By default single steps look up, and

@@ -51,7 +51,9 @@ def in_order(positions: Tensor, q_pos: Tensor) -> bool:
 def _whole(run: LayerRun, attending: Attending, state: State) -> Tensor | None:
     """The same for rows without holes."""
     pattern, block, n = run.pattern, attending.block, attending.q.shape[2]
-    turned = [turned_by(attending, branch) for branch in attending.branches or [None]]
+    own_angles = isinstance(pattern, OwnKernel) and pattern.needs_raw_keys
+    branches = [None] if own_angles else attending.branches or [None]
+    turned = [turned_by(attending, branch) for branch in branches]
     plain = turned[0] if len(turned) == 1 else _at_true_positions(run, attending)
     glance = Glance(
         info=run.runtime.info,
@@ -64,6 +66,7 @@ def _whole(run: LayerRun, attending: Attending, state: State) -> Tensor | None:
         q_pos=attending.q_pos,
         k_pos=block.positions,
         logits=_logits(run, attending),
+        turn=run.turner.turn if run.turner is not None else lambda x, at: x,
         state=state,
     )
     if isinstance(pattern, OwnKernel):

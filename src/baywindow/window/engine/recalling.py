@@ -53,7 +53,8 @@ def known(recaller: Recaller, store: Store) -> State:
     """What the recaller knows of this layer; nothing, if slots were moved since it was learned."""
     state = store.states.setdefault(recaller.card.name, {})
     if store.moved:
-        state.clear()
+        if not recaller.counts_tokens:
+            state.clear()
         store.moved = False
     return state
 

@@ -19,6 +19,8 @@ from baywindow.window.base import InsideTechnique, LayerInfo, ModelInfo, State
 from baywindow.window.blocks import BlockSelection
 from baywindow.window.positions.base import Asked, Branch
 
+Turn = Callable[[Tensor, Tensor], Tensor]
+
 
 class Pattern(InsideTechnique):
     """A visibility pattern. Sliding layers stay as they are unless ``on_sliding``."""
@@ -27,6 +29,7 @@ class Pattern(InsideTechnique):
     hides_pairs: ClassVar[bool] = True  # `visible` says something
     decodes: ClassVar[bool] = True  # acts on a single new token too
     needs_raw_keys: ClassVar[bool] = False  # True: keys are held un-rotated and rotated at every use
+    remembers: ClassVar[bool] = False  # True: keeps of a sequence what cannot be taken back with its last tokens
 
     @abstractmethod
     def visible(self, asked: Asked, q_pos: Tensor, k_pos: Tensor) -> Tensor:
@@ -60,8 +63,9 @@ class Glance:
     ``q`` [B, Hq, n, D] and ``k`` [B, H or Hq, L, D] stand at their angles; where the recipe has several angles a key, at those of their
     true positions. ``raw_q`` is un-rotated; ``raw_k`` too, or None where keys are held rotated (see ``needs_raw_keys``). ``v``
     [B, H, L, Dv]. ``q_pos`` [B, n] and ``k_pos`` [B, L] or [B, H, L] are true positions. ``logits(start, stop)`` are those of query
-    rows over all keys at the recipe's angles for choosing, scaled, no mask: float32 [B, Hq, rows, L]. ``state`` is the pattern's own
-    for this sequence and layer and may be written to; −1 pads it where rows of a batch differ in size.
+    rows over all keys at the recipe's angles for choosing, scaled, no mask: float32 [B, Hq, rows, L]. ``turn(x, at)`` brings un-rotated
+    vectors [B, h, m, D] to positions ``at`` [B, m]. ``state`` is the pattern's own for this sequence and layer and may be written to; −1
+    pads it where rows of a batch differ in size.
     """
 
     info: ModelInfo
@@ -74,6 +78,7 @@ class Glance:
     q_pos: Tensor
     k_pos: Tensor
     logits: Callable[[int, int], Tensor]
+    turn: Turn
     state: State
 
     @property
@@ -116,4 +121,4 @@ class OwnKernel(_Reading):
     @abstractmethod
     def attend(self, glance: Glance) -> Tensor | None:
         """The output [B, Hq, n, Dv], causal; None to leave it to exact attention. ``glance.k`` has one angle a key: the recipe refuses
-        schemes with several."""
+        schemes with several. With ``needs_raw_keys`` nothing is turned beforehand: ``glance.q`` and ``glance.k`` are raw too."""

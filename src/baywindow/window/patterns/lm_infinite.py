@@ -19,14 +19,12 @@ Errors: ConfigError for a window below 1, RecipeError beside a position scheme (
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import torch
 from torch import Tensor
 
 from baywindow.errors import ConfigError, RecipeError
 from baywindow.registry import Technique, technique
 from baywindow.window.base import UNLIMITED_TOKENS, Cost, Shape
+from baywindow.window.patterns._capped import capped_beyond
 from baywindow.window.patterns.base import Pattern
 from baywindow.window.positions.base import Asked, Branch, Position
 
@@ -66,17 +64,7 @@ class LMInfinite(Pattern):
 
     def branches(self, asked: Asked) -> list[Branch]:
         local = self._local(asked)
-        plain = Branch(q_at=asked.q_pos.clamp(min=0), k_at=asked.k_pos.clamp(min=0))
-        if asked.longest <= local:
-            return [plain]
-        limit = self.limit_tokens or local
-        capped = replace(
-            plain,
-            q_at=torch.full_like(asked.q_pos, min(limit, asked.longest - 1)),
-            k_at=torch.zeros_like(asked.k_pos),
-            pairs=lambda q, k: q - k >= local,
-        )
-        return [plain, capped]
+        return capped_beyond(asked, local, self.limit_tokens or local)
 
     def _local(self, asked: Asked) -> int:
         return self.local_tokens or asked.info.trained_tokens
