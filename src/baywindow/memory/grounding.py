@@ -23,10 +23,14 @@ _LEAST_QUOTE = 2  # words: one word occurs anywhere
 
 def holds(text: str, quote: str) -> bool:
     """Whether a text holds the quoted words, in their order and side by side; case, accents and punctuation aside."""
-    quoted = _plain(quote)
-    if len(quoted.split()) < min(_LEAST_QUOTE, len(_plain(text).split())):
-        return False
-    return f" {quoted} " in f" {_plain(text)} "
+    least = min(_LEAST_QUOTE, len(_plain(text).split()))
+    return len(_plain(quote).split()) >= least and names(text, quote)
+
+
+def names(text: str, thing: str) -> bool:
+    """Whether a text has these words side by side, a single one too; never true of no word."""
+    wanted = _plain(thing)
+    return bool(wanted) and f" {wanted} " in f" {_plain(text)} "
 
 
 def unsaid(fact: str, said: Iterable[str]) -> list[str]:
