@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -65,4 +66,8 @@ def _table(one: Said) -> dict[str, Any]:
     texts = all(isinstance(table.get(key), str) for key in ("role", "content", "name", "ref"))
     if not texts or table["role"] not in get_args(Speaker) or not isinstance(table["data"], Mapping):
         raise ConfigError("a message is not as it should be", hint=f"it is {SHAPE}; role: {', '.join(get_args(Speaker))}")
+    try:
+        json.dumps(table["data"])
+    except (TypeError, ValueError):
+        raise ConfigError("the data of a message cannot be stored", hint="data holds what JSON can: texts, numbers, lists, tables") from None
     return table

@@ -6,7 +6,7 @@ to its system again. A version that only made way for a forgotten one counts aga
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -71,7 +71,7 @@ def _offer_again(connection: sa.Connection, gone: set[str], turn_ids: set[str]) 
     )
     if not turn_ids:  # only what was made of the turns is forgotten, not what was said: it shall not come back by itself
         return
-    for system, turn in set(connection.execute(asked).tuples()):
+    for system, turn in set(connection.execute(asked)):
         connection.execute(absorbed.delete().where(absorbed.c.system == system, absorbed.c.turn == turn))
 
 
@@ -79,7 +79,7 @@ def _revive(connection: sa.Connection, gone: set[str], forgotten: dict[str, str]
     """Versions that made way only for what is forgotten now, or were retired by forgotten turns alone, count again."""
     made_way = set(connection.execute(sa.select(records.c.id).where(records.c.superseded_by.in_(gone))).scalars())
     deleted = (decisions.c.action == "DELETE", decisions.c.user.in_(set(forgotten.values())))
-    told = connection.execute(sa.select(decisions.c.id, decisions.c.before, decisions.c.turns).where(*deleted)).tuples()
+    told = connection.execute(sa.select(decisions.c.id, decisions.c.before, decisions.c.turns).where(*deleted))
     retired = {before: i for i, before, said in told if set(said) <= set(forgotten)}
     back = (made_way | set(retired)) - gone
     if not back:
@@ -89,11 +89,11 @@ def _revive(connection: sa.Connection, gone: set[str], forgotten: dict[str, str]
     words.put(connection, [record_of(row, ()) for row in connection.execute(sa.select(records).where(records.c.id.in_(back))).mappings()])
 
 
-def holding(connection: sa.Connection, text: str, conditions: dict[str, Sequence[sa.ColumnElement[bool]]]) -> tuple[set[str], set[str]]:
+def holding(connection: sa.Connection, text: str, conditions: Mapping[str, Sequence[sa.ColumnElement[bool]]]) -> tuple[set[str], set[str]]:
     """Turns and memories (any version) of a scope whose text holds these words, case aside."""
     asked = text.casefold()
     found = []
     for table, name in ((turns, "turns"), (records, "records")):
-        rows = connection.execute(sa.select(table.c.id, table.c.text).where(*conditions[name])).tuples()
+        rows = connection.execute(sa.select(table.c.id, table.c.text).where(*conditions[name]))
         found.append({i for i, held in rows if asked in held.casefold()})
     return found[0], found[1]

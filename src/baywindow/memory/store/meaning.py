@@ -86,7 +86,7 @@ class Meaning:
             best = self._vectors.near(shelf, scope, kind, self.embed_query(query), k)
         with self._store.database.reading() as connection:
             asked = sa.select(items.c.n, items.c.id).where(items.c.n.in_([n for n, _ in best]))
-            named = dict(connection.execute(asked).tuples().all())
+            named = dict(connection.execute(asked).all())
         return [(named[n], score) for n, score in best if n in named]
 
     def complete_for(self, user: str, system: str) -> None:
@@ -149,4 +149,4 @@ class Meaning:
             said = sa.select(items.c.n, turns).join(turns, turns.c.id == items.c.id).where(items.c.n.in_(numbers))
             made = sa.select(items.c.n, records.c.text).join(records, records.c.id == items.c.id).where(items.c.n.in_(numbers))
             found = {int(row[0]): f"{row.speaker or row.role}: {row.text}" for row in connection.execute(said)}
-            return found | dict(connection.execute(made).tuples().all())
+            return found | dict(connection.execute(made).all())

@@ -66,7 +66,7 @@ class PostgresVectors:
             .limit(k)
         )
         with self._database.reading() as connection:
-            return [(int(n), float(near)) for n, near in connection.execute(asked).tuples()]
+            return [(int(n), float(near)) for n, near in connection.execute(asked)]
 
     def forget(self, numbers: Sequence[int]) -> None:
         with self._database.writing() as connection:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,7 +10,7 @@ import sqlalchemy as sa
 from baywindow.memory.records import Decision, Record, Scope, Turn
 from baywindow.memory.search import same_text
 
-Row = Mapping[str, Any]
+Row = sa.RowMapping
 
 
 def turn_row(turn: Turn, batch: str) -> dict[str, Any]:

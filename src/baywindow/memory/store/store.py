@@ -52,7 +52,7 @@ class Store:
     @contextmanager
     def lock(self, scope: Scope) -> Iterator[None]:
         """One piece of work at a time in what a user says to an agent: systems compare what is new with what is there."""
-        with self.database.lock("home", scope.user, scope.agent):
+        with self.database.lock("home", scope.user, scope.agent or ""):
             yield
 
     # Looking
@@ -134,7 +134,7 @@ class Store:
         asked = sa.select(absorbed).join(turns, turns.c.id == absorbed.c.turn).where(*within(turns, scope)).order_by(turns.c.n)
         found: dict[str, list[str]] = {}
         with self.database.reading() as connection:
-            for system, turn in connection.execute(asked).tuples():
+            for system, turn in connection.execute(asked):
                 found.setdefault(system, []).append(turn)
         return found
 
@@ -249,7 +249,7 @@ def _sources(connection: sa.Connection, ids: Sequence[str]) -> dict[str, tuple[s
     found: dict[str, list[str]] = {}
     for at in range(0, len(ids), IDS_AT_ONCE):
         asked = sa.select(sources.c.record, sources.c.turn).where(sources.c.record.in_(ids[at : at + IDS_AT_ONCE]))
-        for record, turn in connection.execute(asked.order_by(sources.c.place)).tuples():
+        for record, turn in connection.execute(asked.order_by(sources.c.place)):
             found.setdefault(record, []).append(turn)
     return {record: tuple(said) for record, said in found.items()}
 
@@ -262,7 +262,8 @@ def _known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
 
 
 def _seen(connection: sa.Connection, table: sa.Table, scope: Scope, ids: Iterable[str]) -> list[str]:
-    wanted, found = list(ids), []
+    wanted = list(ids)
+    found: list[str] = []
     for at in range(0, len(wanted), IDS_AT_ONCE):
         asked = sa.select(table.c.id).where(*within(table, scope), table.c.id.in_(wanted[at : at + IDS_AT_ONCE]))
         found += connection.execute(asked).scalars()

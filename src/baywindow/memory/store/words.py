@@ -29,7 +29,7 @@ def shelf_of(connection: sa.Connection, system: str, user: str, *, make: bool = 
     asked = sa.select(shelves.c.n).where(shelves.c.system == system, shelves.c.user == user)
     found = connection.execute(asked).scalar()
     if found is None and make:
-        found = connection.execute(shelves.insert().values(system=system, user=user)).inserted_primary_key[0]
+        found = connection.execute(shelves.insert().values(system=system, user=user).returning(shelves.c.n)).scalar_one()
     return None if found is None else int(found)
 
 
@@ -52,7 +52,7 @@ def _put_one(connection: sa.Connection, one: Turn | Record, shelf: int) -> None:
     counted = Counter(words(searched(one)))
     row = {"id": one.id, "shelf": shelf, "agent": one.scope.agent or "", "session": one.scope.session or "", "words": counted.total()}
     row["kind"] = one.kind if isinstance(one, Record) else TURN_KIND
-    n = connection.execute(items.insert().values(row)).inserted_primary_key[0]
+    n = connection.execute(items.insert().values(row).returning(items.c.n)).scalar_one()
     if counted:
         connection.execute(
             postings.insert(), [{"shelf": shelf, "word": word, "item": n, "count": count} for word, count in counted.items()]
@@ -106,11 +106,11 @@ def by_words(connection: sa.Connection, shelf: int, scope: Scope, query: str, k:
     number, total = connection.execute(sa.select(sa.func.count(), sa.func.sum(items.c.words)).where(*allowed)).one()
     best = _bm25(rows, words(query), int(number), int(total))[:k]
     asked_ids = sa.select(items.c.n, items.c.id).where(items.c.n.in_([n for n, _ in best]))
-    named = dict(connection.execute(asked_ids).tuples().all())
+    named = dict(connection.execute(asked_ids).all())
     return [(str(named[n]), score) for n, score in best]
 
 
-def _bm25(rows: Sequence[sa.Row[tuple[str, int, int, int]]], asked: Sequence[str], number: int, total: int) -> list[tuple[int, float]]:
+def _bm25(rows: Sequence[sa.Row[str, int, int, int]], asked: Sequence[str], number: int, total: int) -> list[tuple[int, float]]:
     """Scores of the items that hold a word, in Lucene's variant, best first."""
     place = {word: at for at, word in enumerate(dict.fromkeys(asked))}
     times = Counter(asked)
