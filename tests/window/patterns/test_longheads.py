@@ -42,7 +42,7 @@ def test_worked_example() -> None:
     is (1, 0); the chunks' keys have 1, 3, 2 there, so it takes chunk 2. Token 5 stands in chunk 2 and reads what there is: 0, 1, 2."""
     keys = torch.tensor([9.0, 1.0, 3.0, 2.0, -9.0, 0.0])[:, None, None] * torch.tensor([1.0, 0.0])
     q = torch.tensor([1.0, 0.0]).expand(1, 7, 2)
-    ids = chosen(q, keys, total=12, C=2, most=4)
+    ids = chosen(q, keys, total=12, size=2, most=4)
     assert ids[0, -1].tolist() == [0, 2, 4, 5]
     assert ids[0, 0].tolist() == [0, 1, 2, -1]
 

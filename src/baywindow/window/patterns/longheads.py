@@ -121,14 +121,14 @@ def all_chunk_keys(glance: Glance, b: int, row: Row, size: int) -> Tensor:
     if "queries" not in state:
         state["queries"] = q.new_zeros(glance.raw_q.shape[0], q.shape[0], size, q.shape[2])
         state["chunk_keys"] = q.new_zeros(glance.raw_q.shape[0], 0, q.shape[0], q.shape[2])
-    unfinished = torch.cat([state["queries"][b, :, : glance.offset % C], q], dim=1)  # from the beginning of chunk `first` on
+    unfinished = torch.cat([state["queries"][b, :, : glance.offset % size], q], dim=1)  # from the beginning of chunk `first` on
     if (more := full - state["chunk_keys"].shape[1]) > 0:
         state["chunk_keys"] = torch.nn.functional.pad(state["chunk_keys"], (0, 0, 0, 0, 0, more))
     if full > first:
-        parts = [x[:, : (full - first) * C] for x in (unfinished, k[:, first * size :], v[:, first * size :])]
+        parts = [x[:, : (full - first) * size] for x in (unfinished, k[:, first * size :], v[:, first * size :])]
         made = chunk_keys(*(p.unflatten(1, (-1, size)).transpose(0, 1) for p in parts), glance.layer, glance.turn)
         state["chunk_keys"][b, first:full] = made
-    state["queries"][b, :, : glance.length % C] = unfinished[:, (full - first) * size :]
+    state["queries"][b, :, : glance.length % size] = unfinished[:, (full - first) * size :]
     return state["chunk_keys"][b, :full]
 
 
