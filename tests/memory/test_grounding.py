@@ -27,6 +27,7 @@ def test_a_turn_of_one_word_can_be_quoted():
 def test_names_and_numbers_that_nobody_said_are_found():
     assert unsaid("Anna moved to Lyon in 2018 with John Doe.", ["Anna", TURN]) == ["2018", "John", "Doe"]
     assert unsaid("John Doe lives in Lyon.", [TURN]) == ["John", "Doe"]
+    assert unsaid("Tom moved to Lyon. Eva's sister moved. Max is in Lyon.", [TURN]) == ["Tom", "Eva's", "Max"]
 
 
 def test_a_fact_in_other_words_of_the_same_things_passes():

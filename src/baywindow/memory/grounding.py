@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from baywindow.documents.words import folded, words
+from baywindow.documents.words import STOP_WORDS, folded, words
 from baywindow.memory.dates import NUMBERS
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
@@ -18,6 +18,7 @@ _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _SENTENCE_START = re.compile(r"(?:^|[.!?:]\s+|[\"“(])\s*$")
 _FIRST_PERSON = re.compile(r"\b(?:I|I['’](?:m|ve|d|ll)|me|my|mine|myself|we|us|our|ours)\b")
 _LEADING_PRONOUN = re.compile(r"^\W*(?:he|she|they|it|you|his|her|their|your|its|this|that)\b", re.IGNORECASE)
+_AUXILIARIES = frozenset({"is", "was", "has", "had", "does", "did", "will", "would", "can", "could"})
 _LEAST_QUOTE = 2  # words: one word occurs anywhere
 
 
@@ -40,9 +41,9 @@ def unsaid(fact: str, said: Iterable[str]) -> list[str]:
     numbers = {n.lstrip("0") for n in _NUMBER.findall(known)} | {str(NUMBERS[w]) for w in known.lower().split() if w in NUMBERS}
     missing = [n for n in _NUMBER.findall(fact) if n.lstrip("0") not in numbers]
     for match in _WORD.finditer(fact):
-        # A capital at the start of a sentence is no sign of a name, unless a further name follows it ("John Doe").
         starts = bool(_SENTENCE_START.search(fact[: match.start()]))
-        if match.group()[0].isupper() and not (starts and not _name_follows(fact, match.end())) and not set(words(match.group())) <= stems:
+        name = match.group()[0].isupper() and (not starts or _begins_with_a_name(match.group(), fact[match.end() :]))
+        if name and not set(words(match.group())) <= stems:
             missing.append(match.group())
     return missing
 
@@ -60,8 +61,16 @@ def attributed(fact: str, speaker: str) -> str:
     return fact
 
 
-def _name_follows(fact: str, end: int) -> bool:
-    return bool(re.match(r" [A-Z][^\W\d_]", fact[end:]))
+def _begins_with_a_name(word: str, rest: str) -> bool:
+    """Whether the capital at the start of a sentence may be that of a name: another name, a verb or what it owns follows ("John Doe",
+    "Tom hates", "Tom's").
+    """
+    following = _WORD.match(rest.lstrip(" "))
+    if following is None:
+        return False
+    after = following.group()
+    verb = after in _AUXILIARIES or (after not in STOP_WORDS and after.endswith(("s", "ed")))
+    return after[0].isupper() or verb or word.endswith(("'s", "’s"))
 
 
 def _plain(text: str) -> str:
