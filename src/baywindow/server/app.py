@@ -11,14 +11,14 @@ from fastapi.staticfiles import StaticFiles
 
 from baywindow.server import errors
 from baywindow.server.guard import Guard
-from baywindow.server.routes import chat, completions, files, health, models, stores
+from baywindow.server.routes import chat, completions, files, health, models, stores, studio
 from baywindow.server.service import Service
 
 STUDIO = Path(__file__).parent / "studio"
 
 
-def make_app(service: Service, *, studio: Path = STUDIO) -> FastAPI:
-    """The ASGI app of one service, which is closed with it. ``studio`` is a folder of static files, served at `/` where it exists."""
+def make_app(service: Service, *, page: Path = STUDIO) -> FastAPI:
+    """The ASGI app of one service, which is closed with it. ``page`` is a folder of static files, served at `/` where it exists."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -39,9 +39,9 @@ def make_app(service: Service, *, studio: Path = STUDIO) -> FastAPI:
     )
     app.state.service = service
     errors.install(app)
-    for module in (chat, completions, files, stores, models, health):
+    for module in (chat, completions, files, stores, models, health, studio):
         app.include_router(module.router)
-    if studio.is_dir():
-        app.mount("/", StaticFiles(directory=studio, html=True, follow_symlink=False), name="studio")
+    if page.is_dir():
+        app.mount("/", StaticFiles(directory=page, html=True, follow_symlink=False), name="studio")
     app.add_middleware(Guard, service=service)
     return app

@@ -93,13 +93,7 @@ function body(recipe) {
   const model = byId("model").value.split(/[+|]/)[0];
   const files = [...documents.keys()].map((id) => ({ type: "file", file: { file_id: id } }));
   const content = [...files, { type: "text", text: byId("question").value.trim() }];
-  return { model: named(recipe, model), messages: [{ role: "user", content }] };
-}
-
-/** The model's name with a recipe: inside parts follow `+`, outside parts `|`; as it is where no recipe was typed. */
-function named(recipe, model) {
-  if (!recipe) return byId("model").value;
-  return `${model}${recipe.inside ? `+${recipe.inside}` : ""}${recipe.outside ? `|${recipe.outside}` : ""}`;
+  return { model: recipe ? model + recipe.suffix : byId("model").value, messages: [{ role: "user", content }] };
 }
 
 async function parsed(line) {

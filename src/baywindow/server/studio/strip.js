@@ -12,6 +12,7 @@ export const FATES = {
 };
 export const KINDS = { system: "instructions", memory: "memory", passage: "passage", question: "question", other: "other text" };
 
+const LEAST_NAMED_SHARE = 0.12; // a part that is narrower has no room for its name
 const LEAST_SHARE = 0.004; // of the width, so that a short part can still be seen and pressed
 
 /** Neighbours of one kind, fate and source stand as one: a strip of a thousand chunks says nothing. */
@@ -40,9 +41,10 @@ export function strip(regions, title, open) {
   const bar = el("ol", { class: "strip" });
   for (const region of shown) {
     const label = describe(region);
+    const name = region.tokens / total > LEAST_NAMED_SHARE ? KINDS[region.kind] ?? region.kind : "";
     const inner = region.source
-      ? el("button", { type: "button", title: label, "aria-label": label, onclick: () => open(region) })
-      : el("span", { title: label, role: "img", "aria-label": label });
+      ? el("button", { type: "button", title: label, "aria-label": label, onclick: () => open(region) }, name)
+      : el("span", { title: label, role: "img", "aria-label": label }, name);
     const item = el("li", { "data-fate": region.fate, "data-kind": region.kind }, inner);
     item.style.flexGrow = Math.max(region.tokens / total, LEAST_SHARE);
     bar.append(item);
