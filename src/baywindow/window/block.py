@@ -14,6 +14,8 @@ from torch import Tensor
 
 from baywindow.window.base import heads_of
 
+LOG_TOKENS = "log_tokens"  # a tag: the logarithm of how many tokens a merged one stands for, added to its logits
+
 
 @dataclass(frozen=True, kw_only=True)
 class Block:

@@ -69,8 +69,11 @@ class Recaller(InsideTechnique):
 
     @abstractmethod
     def learn(self, held: Held) -> None:
-        """Write to ``held.state`` what lookups need of the first ``held.past`` slots. Called when a prompt is over and ``state`` is empty,
-        at the latest before the first lookup in phase ``decode``."""
+        """Write to ``held.state`` what lookups need of the first ``held.past`` slots. Called once a layer when a prompt is over, at the
+        latest before the first lookup in phase ``decode``."""
+
+    def conclude(self, states: list[State]) -> None:
+        """All layers have learned; write what takes them together. Called again if one of them had to learn anew."""
 
     @abstractmethod
     def recall(self, asked: Lookup) -> Tensor | None:

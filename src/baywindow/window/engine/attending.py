@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from baywindow.window.base import LayerInfo
-from baywindow.window.block import Block
+from baywindow.window.block import LOG_TOKENS, Block
 from baywindow.window.engine.rotary import Turner
 from baywindow.window.positions.base import Asked, Branch
 
@@ -55,7 +55,10 @@ class Attending:
                 by_query_head(held, self.layer),
             )  # a pattern per query head, a cache per head
         mask = by_query_head(allowed & held, self.layer)
-        weights = torch.softmax(self.logits(start, stop).masked_fill_(~mask, -torch.inf), dim=-1)
+        logits = self.logits(start, stop)
+        if (stands_for := self.block.tags.get(LOG_TOKENS)) is not None:
+            logits = logits + by_query_head(stands_for.unsqueeze(2), self.layer)
+        weights = torch.softmax(logits.masked_fill_(~mask, -torch.inf), dim=-1)
         return weights if bool(mask.any(dim=-1).all()) else weights.nan_to_num(0.0)
 
     def logits(self, start: int, stop: int) -> Tensor:

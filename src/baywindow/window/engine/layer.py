@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from baywindow.window.base import LayerInfo
-from baywindow.window.block import Block
+from baywindow.window.block import LOG_TOKENS, Block
 from baywindow.window.caches.base import Moment, Phase, Seen
 from baywindow.window.engine.attending import Attending, by_query_head, folded, pair_positions
 from baywindow.window.engine.masks import MaskSpec, additive
@@ -164,7 +164,7 @@ class LayerRun:
 
     def _needs_mask(self, block: Block, n: int) -> bool:
         """Stock's own rule for when a kernel can do without a mask, so that the same kernel runs."""
-        if self.runtime.base == "eager" or self.hides_pairs:
+        if self.runtime.base == "eager" or self.hides_pairs or LOG_TOKENS in block.tags:
             return True
         if self.has_holes or not self.spec.may_skip:
             return True
@@ -182,8 +182,11 @@ class LayerRun:
         if shared and key in memo:
             return memo[key]  # type: ignore[no-any-return]
         mask = by_query_head(attending.allowed(0, n), self.layer)
-        if self.runtime.base == "eager":
+        stands_for = block.tags.get(LOG_TOKENS)
+        if self.runtime.base == "eager" or stands_for is not None:
             mask = additive(mask, attending.q.dtype)
+        if stands_for is not None:
+            mask = mask + by_query_head(stands_for.unsqueeze(2), self.layer).to(mask.dtype)
         if shared:
             memo[key] = mask
         return mask
@@ -312,6 +315,7 @@ class LayerRun:
             keys=self.rotated_keys,
             turn=self._mean_turn,
             state=store.states.setdefault(part.card.name, {}) if part is not None else {},
+            shared=self.runtime.forward.memo.setdefault("shared", {}),
         )
 
     def rotated_keys(self, block: Block) -> Tensor:

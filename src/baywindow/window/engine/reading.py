@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from baywindow.window.base import State
+from baywindow.window.block import LOG_TOKENS
 from baywindow.window.engine.attending import Attending, by_query_head
 from baywindow.window.engine.block_rows import Turned, attend_blocks, pairs_read
 from baywindow.window.engine.flex import attend_flex
@@ -31,6 +32,8 @@ def read(run: LayerRun, attending: Attending) -> Tensor | None:
     afterwards is what was read."""
     pattern, n = run.pattern, attending.q.shape[2]
     if not isinstance(pattern, BlockPattern | OwnKernel) or (n == 1 and not pattern.decodes):
+        return None
+    if LOG_TOKENS in attending.block.tags:  # these kernels know nothing of tokens that stand for several
         return None
     cache = run.runtime.forward.cache
     lasting = run.store is not None and (cache is None or cache.mode != "probe")

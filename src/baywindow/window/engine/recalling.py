@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from baywindow.window.engine.layer import LayerRun
     from baywindow.window.engine.runtime import Runtime
 
+LEARNED = "learned"  # in a state: the prompt was read
 NO_QUERIES = MaskSpec(
     padding=None, mask_function=lambda b, h, q, k: k <= q, local_size=None, q_offset=0, q_length=0, may_skip=False, stock={}
 )  # between forwards nothing attends
@@ -37,8 +38,8 @@ def recalled(run: LayerRun, q: Tensor, query: Tensor, q_pos: Tensor, block: Bloc
         return None
     past = block.length - n
     state = known(recaller, store)
-    if phase == "decode" and not state:
-        learn(run, recaller, store, block, past)
+    if phase == "decode" and LEARNED not in state:
+        learn_prompt(run.runtime, cache, at=run.layer.index, new=n)
     outs = []
     for start, stop in pieces(store.seen - n, n, shared):
         rows = slice(start, stop)
@@ -59,27 +60,26 @@ def known(recaller: Recaller, store: Store) -> State:
     return state
 
 
-def learn(run: LayerRun, recaller: Recaller, store: Store, block: Block, past: int) -> None:
-    """Let the recaller read the first ``past`` slots. The prompt's last queries are not needed afterwards."""
-    recaller.learn(_held(run, known(recaller, store), block, past))
-    if not run.parts.votes_late:
-        store.watched = None
-
-
-def learn_prompt(runtime: Runtime, cache: WindowCache) -> None:
-    """At the end of a prompt: what lookups will need is made once, and shared by every question that comes."""
+def learn_prompt(runtime: Runtime, cache: WindowCache, *, at: int = -1, new: int = 0) -> None:
+    """What lookups will need of the prompt, made once for all layers, and shared by every question that comes. ``new`` tokens of the
+    running forward came into the layers up to ``at`` already. The prompt's last queries are not needed afterwards."""
     from baywindow.window.engine.layer import LayerRun
 
-    recaller = runtime.parts.recaller
+    recaller, started = runtime.parts.recaller, time.perf_counter()
     assert recaller is not None
+    states, unlearned = [], False
     for layer in runtime.info.full_layers:
         store = cache.store(layer.index)
-        if store.tail is None or known(recaller, store):
+        states.append(known(recaller, store))
+        if store.tail is None or LEARNED in states[-1]:
             continue
-        started = time.perf_counter()
         run = LayerRun(runtime, layer, runtime.found.modules[layer.index], NO_QUERIES, store, {})
         block = store.view()
-        learn(run, recaller, store, block, block.length)
+        recaller.learn(_held(run, states[-1], block, block.length - (new if layer.index <= at else 0)))
+        states[-1][LEARNED] = torch.ones(block.keys.shape[0], dtype=torch.bool)
+        store.watched, unlearned = None, True
+    if unlearned:
+        recaller.conclude(states)
         cache.spend("caches", time.perf_counter() - started)
 
 
