@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -56,6 +56,7 @@ class Moment:
     over a block, [B, Hq, w, L] float32, with the recipe's own angles and masks. ``keys(block)`` are its rotated keys [B, H, L, D],
     however they are held; ``turn(at)`` is the mean rotation over positions ``at`` [B, m] as a matrix [B, D, D] that multiplies row
     vectors from the right, float32. Both use the model's own frequencies (those of a ``fixed`` scheme where the recipe has one).
+    ``shared`` passes from layer to layer of one forward, first to last, and is then forgotten; it may be written to.
     """
 
     info: ModelInfo
@@ -69,6 +70,7 @@ class Moment:
     keys: Callable[[Block], Tensor]
     turn: Callable[[Tensor], Tensor]
     state: State
+    shared: State = field(default_factory=dict)
 
     def protected(self, block: Block) -> Tensor:
         """Where the question stands: bool [B, H, L]."""
