@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from baywindow.cli import ask, bench, doctor, index, models, prepare, search, serve, show, version
+from baywindow.cli import ask, bench, doctor, index, mcp, models, prepare, search, serve, show, version
 from baywindow.cli import list as list_
 from baywindow.errors import BayError, Interrupted
 
@@ -79,6 +79,7 @@ COMMANDS = (
     models.models,
     prepare.prepare,
     serve.serve,
+    mcp.mcp,
     doctor.doctor,
     version.version,
 )
