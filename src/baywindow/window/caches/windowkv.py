@@ -74,8 +74,8 @@ class WindowKV(Selector):
         super().check_with(others)
         if sharer := next((o for o in others if isinstance(o, Allocator)), None):
             raise RecipeError(
-                f"{self.card.name} and {sharer.card.name} cannot stand in one recipe: {self.card.name} keeps the same windows in all heads, "
-                "so there is nothing to share out among them",
+                f"{self.card.name} and {sharer.card.name} cannot stand in one recipe: {self.card.name} keeps the same windows in all "
+                "heads, so there is nothing to share out among them",
                 hint="choose a cache that scores each head, e.g. snapkv",
             )
 
