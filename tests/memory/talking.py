@@ -127,6 +127,12 @@ class Talk:
         for turn in work.fresh:
             self.store.turn.setdefault(turn.id, replace(turn, n=len(self.store.turn) + 1))
 
+    def told(self, text: str, **by: Any) -> Turn:
+        """One message as a turn that is not stored yet."""
+        self.said += 1
+        given = {"role": "user", "name": "Anna", "content": text, "said_at": MONDAY + timedelta(minutes=self.said)} | by
+        return turns_of(given, ANNA, None, self.now)[0]
+
     def recall(self, query: str, budget_tokens: int = 800) -> list[str]:
         with self.working() as work:
             found = self.system.recall(work, query, budget_tokens)
