@@ -117,12 +117,15 @@ class InsideTechnique(Technique):
 class Calibration:
     """What `prepare` may use. ``forward(ids [1, n], observe)`` runs the model over token ids and calls
     ``observe(layer, queries [1, Hq, n, D], keys [1, H, n, D])``, both un-rotated, once a layer; it returns the logits [1, n, V].
+    ``sensitivity(ids, take)`` runs forward and back and calls ``take(layer, keys, values, key gradients, value gradients)`` (each
+    [1, H, n, D], keys un-rotated) once a layer, with the gradients of the text's mean loss.
     ``ids`` is the text to calibrate on, ``checkpoint`` keeps arrays between runs of an interrupted search.
     """
 
     info: ModelInfo
     ids: Tensor
     forward: Callable[[Tensor, Callable[[LayerInfo, Tensor, Tensor], None] | None], Tensor]
+    sensitivity: Callable[[Tensor, Callable[[LayerInfo, Tensor, Tensor, Tensor, Tensor], None]], None]
     load_checkpoint: Callable[[], dict[str, NDArray[np.float32]]]
     save_checkpoint: Callable[[Mapping[str, NDArray[np.float32]]], None]
     # Mean negative log-likelihood, in nats, of the last so many tokens of ids [1, n] under a technique; 0: all but the first.

@@ -97,7 +97,9 @@ def test_claim_the_product_loses_less_than_key_norms_or_chance(layer_of: Callabl
 def test_rows_and_restoring(layer_of: Callable[..., Any]) -> None:
     counts = torch.tensor([[2, 3], [1, 2]])
     queries = torch.randn(2, 2, 4, 6, generator=torch.Generator().manual_seed(2))
-    made = narrowed(ThinK(pruned_fraction=0.5), flat_of(torch.randn(8, 6), counts), packing(layer_of(q_heads=2, kv_heads=2, dim=6), queries))
+    made = narrowed(
+        ThinK(pruned_fraction=0.5), flat_of(torch.randn(8, 6), counts), packing(layer_of(q_heads=2, kv_heads=2, dim=6), queries)
+    )
     whole = made.flat().keys
     assert torch.equal(made.rows(torch.tensor([1, 0])).flat().keys, whole[[5, 6, 7, 0, 1, 2, 3, 4]])
     assert torch.equal(ThinSegment.restore(made.tensors()).flat().keys, whole)

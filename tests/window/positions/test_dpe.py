@@ -79,7 +79,7 @@ def fake(ids, score, saved=None, forward=None):
     saved = {} if saved is None else saved
     return Calibration(
         info=FakeInfo(), ids=ids, forward=forward or silent, load_checkpoint=lambda: dict(saved), save_checkpoint=saved.update,
-        score_with=score, inv_freq=torch.ones(4), pair_columns=torch.tensor([0, 1, 2, 3, 0, 1, 2, 3]),
+        sensitivity=None, score_with=score, inv_freq=torch.ones(4), pair_columns=torch.tensor([0, 1, 2, 3, 0, 1, 2, 3]),
     )  # fmt: skip
 
 

@@ -97,7 +97,7 @@ def searched(saved=None, stop_after=None, **options):
 
     calibration = Calibration(
         info=FakeInfo(), ids=torch.zeros(1, 300, dtype=torch.long), forward=None, load_checkpoint=lambda: dict(saved),
-        save_checkpoint=saved.update, score_with=score, inv_freq=10_000.0 ** -(torch.arange(4) / 4), pair_columns=None,
+        save_checkpoint=saved.update, sensitivity=None, score_with=score, inv_freq=10_000.0 ** -(torch.arange(4) / 4), pair_columns=None,
     )  # fmt: skip
     return LongRoPE(samples=1, **options).prepare(calibration), scored
 
@@ -134,7 +134,7 @@ def test_an_overflowing_candidate_never_wins():
 
     calibration = Calibration(
         info=FakeInfo(), ids=torch.zeros(1, 128, dtype=torch.long), forward=None, load_checkpoint=dict, save_checkpoint=saved.update,
-        score_with=score, inv_freq=10_000.0 ** -(torch.arange(4) / 4), pair_columns=None,
+        sensitivity=None, score_with=score, inv_freq=10_000.0 ** -(torch.arange(4) / 4), pair_columns=None,
     )  # fmt: skip
     arrays = LongRoPE(samples=1, population=4, parents=2, mutations=1, crossovers=1, rounds=1).prepare(calibration)
     assert math.inf in saved["losses"]

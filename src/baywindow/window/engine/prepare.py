@@ -63,6 +63,7 @@ def _calibration(runtime: Runtime, ids: Tensor, checkpoint: Path) -> Calibration
         info=runtime.info,
         ids=ids,
         forward=lambda some, observe: _forward(runtime, some, observe),
+        sensitivity=lambda some, take: _sensitivity(runtime, some, take),
         load_checkpoint=load,
         save_checkpoint=save,
         score_with=lambda part, some, tail: _score(runtime, part, some, tail),
@@ -79,6 +80,24 @@ def _forward(runtime: Runtime, ids: Tensor, observe: Observe | None) -> Tensor:
     finally:
         runtime.observer = None
     return logits
+
+
+@torch.enable_grad()
+def _sensitivity(runtime: Runtime, ids: Tensor, take: Callable[[LayerInfo, Tensor, Tensor, Tensor, Tensor], None]) -> None:
+    """Keys and values of every layer and the gradients of the mean loss of ``ids`` [1, n] by them; weights get none."""
+    held: list[tuple[LayerInfo, Tensor, Tensor]] = []
+    runtime.observer = lambda layer, q, k, v: held.append((layer, k, v))
+    try:
+        # Gradients begin at the embeddings, so that it does not matter whether the model's weights are frozen.
+        embedded = runtime.model.get_input_embeddings()(ids).detach().requires_grad_()  # type: ignore[operator]
+        logits = runtime.model(inputs_embeds=embedded, use_cache=False).logits[0, :-1].float()
+    finally:
+        runtime.observer = None
+    loss = torch.nn.functional.cross_entropy(logits, ids[0, 1:].to(logits.device))
+    del logits
+    gradients = torch.autograd.grad(loss, [t for _, k, v in held for t in (k, v)])
+    for (layer, keys, values), by_key, by_value in zip(held, gradients[0::2], gradients[1::2], strict=True):
+        take(layer, keys.detach(), values.detach(), by_key, by_value)
 
 
 def _score(runtime: Runtime, part: InsideTechnique, ids: Tensor, tail: int) -> float:
