@@ -1,13 +1,14 @@
 """Attention over selected blocks: per block of queries, gather what it sees and run one small dense attention.
 
-The last columns of every gathered row are the query block's own keys, so one triangular corner is the whole mask. Query heads
-that share a selection are folded into rows of one head and share what was gathered.
+What stands before a block of queries needs no mask, and what stands in it needs a triangle that is the same for all blocks. So the two
+are computed apart by PyTorch's fused kernel and merged by their log-sum-exp: no mask is ever made. Query heads that share a selection are
+folded into rows of one head and share what was gathered. Several angles a key or capped logits go through one softmax instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,8 +27,8 @@ class Turned:
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows ``start`` to ``stop`` of the queries, for the flat heads (row · h + head) ``first`` to ``last``, and the ranks they read: int64
-    [heads, M]."""
+    """Rows ``start`` to ``stop`` of the queries, for the flat heads (row · h + head) ``first`` to ``last``, and the ranks they read before
+    their own block: int64 [heads, M]."""
 
     start: int
     stop: int
@@ -42,12 +43,12 @@ def attend_blocks(attending: Attending, turned: list[Turned], selection: BlockSe
     B, Hq, n, _ = turned[0].q.shape
     selection = selection.for_heads(max(selection.heads, values.shape[1], *(one.keys.shape[1] for one in turned)))
     turned = [Turned(one.q.contiguous(), one.keys) for one in turned]
-    h = selection.heads
-    out = values.new_empty(B * h, Hq // h, n, values.shape[-1])
-    plain = len(turned) == 1 and attending.layer.softcap is None
-    for piece in pieces(selection, B, n, values.shape[2]):
-        run = _fused if plain else _eager
-        out[piece.first : piece.last, :, piece.start : piece.stop] = run(attending, turned, piece, h)
+    if len(turned) == 1 and attending.layer.softcap is None:
+        out = _fused(turned[0], values, selection, attending.layer.scaling)
+    else:
+        out = values.new_empty(B * selection.heads, Hq // selection.heads, n, values.shape[-1])
+        for piece in pieces(selection, B, n, values.shape[2]):
+            out[piece.first : piece.last, :, piece.start : piece.stop] = _eager(attending, turned, piece, selection.heads)
     return out.view(B, Hq, n, -1).transpose(1, 2).contiguous()
 
 
@@ -60,12 +61,11 @@ def pieces(selection: BlockSelection, batch: int, n: int, length: int) -> Iterat
         chosen = selection.before(i, before).expand(batch, -1, -1).reshape(flat_heads, before)
         counts = chosen.sum(dim=1).tolist()
         ranks = chosen.nonzero()[:, 1]
-        own = torch.arange(before, before + stop - start, device=ranks.device)
         if min(counts) == max(counts):
-            yield Piece(start, stop, 0, flat_heads, torch.cat([ranks.view(flat_heads, -1), own.expand(flat_heads, -1)], dim=1))
+            yield Piece(start, stop, 0, flat_heads, ranks.view(flat_heads, -1))
             continue
         for head, mine in enumerate(ranks.split(counts)):
-            yield Piece(start, stop, head, head + 1, torch.cat([mine, own])[None])
+            yield Piece(start, stop, head, head + 1, mine[None])
 
 
 def pairs_read(selection: BlockSelection, n: int, length: int) -> tuple[int, int]:
@@ -98,23 +98,60 @@ def _rows(q: Tensor, piece: Piece, h: int) -> Tensor:
     return mine.reshape(piece.last - piece.first, -1, D)
 
 
-def _fused(attending: Attending, turned: list[Turned], piece: Piece, h: int) -> Tensor:
-    """One angle a key: PyTorch's own kernel. [heads, group, rows, Dv]."""
-    [one] = turned
-    q = _rows(one.q, piece, h)
-    rows, width = piece.stop - piece.start, piece.ranks.shape[1]
-    corner = torch.full((rows, rows), -torch.inf, dtype=q.dtype, device=q.device).triu_(1)
-    mask = torch.nn.functional.pad(corner, (width - rows, 0)).repeat(q.shape[1] // rows, 1)
-    keys, values = gather(one.keys, piece, h), gather(attending.block.values, piece, h)
-    found = torch.nn.functional.scaled_dot_product_attention(
-        q[None], keys[None], values[None], attn_mask=mask if rows > 1 else None, scale=attending.layer.scaling
-    )
-    return found.view(q.shape[0], -1, rows, values.shape[-1])
+def _fused(one: Turned, values: Tensor, selection: BlockSelection, scaling: float) -> Tensor:
+    """One angle a key. [B · h, group, n, Dv]."""
+    B, Hq, n, D = one.q.shape
+    h = selection.heads
+    out, norm = own_blocks(one, values, selection.q_tokens, scaling)
+    out, norm = out.view(B * h, Hq // h, n, -1), norm.view(B * h, Hq // h, n)
+    for piece in pieces(selection, B, n, values.shape[2]):
+        if not piece.ranks.shape[1]:
+            continue
+        where = (slice(piece.first, piece.last), slice(None), slice(piece.start, piece.stop))
+        q = _rows(one.q, piece, h)
+        past, past_norm = flash(q[None], gather(one.keys, piece, h)[None], gather(values, piece, h)[None], scaling)
+        mine, mine_norm = out[where], norm[where]
+        # The share of all weight that lies in the own block, as a sigmoid of the difference of the two log-sum-exps.
+        share = torch.sigmoid(mine_norm - past_norm.view(mine_norm.shape)).unsqueeze(-1).to(out.dtype)
+        out[where] = torch.lerp(past.view(mine.shape), mine, share)
+    return out
+
+
+def own_blocks(one: Turned, values: Tensor, q_tokens: int, scaling: float) -> tuple[Tensor, Tensor]:
+    """Every query over its own block up to itself: output [B, Hq, n, Dv] and log-sum-exp [B, Hq, n]."""
+    B, Hq, n, _ = one.q.shape
+    keys = one.keys[:, :, one.keys.shape[2] - n :].repeat_interleave(Hq // one.keys.shape[1], dim=1)
+    values = values[:, :, values.shape[2] - n :].repeat_interleave(Hq // values.shape[1], dim=1)
+    whole = n - n % q_tokens
+    found = []
+    for start, stop, rows in ((0, whole, q_tokens), (whole, n, n - whole)):
+        if stop > start:
+            blocks = [t[:, :, start:stop].reshape(B * Hq, (stop - start) // rows, rows, -1) for t in (one.q, keys, values)]
+            out, norm = flash(*blocks, scaling, causal=True)
+            found.append((out.reshape(B, Hq, stop - start, -1), norm.reshape(B, Hq, -1)))
+    return torch.cat([out for out, _ in found], dim=2), torch.cat([norm for _, norm in found], dim=2)
+
+
+def flash(q: Tensor, keys: Tensor, values: Tensor, scaling: float, *, causal: bool = False) -> tuple[Tensor, Tensor]:
+    """Softmax attention over [B, heads, rows, D], with the log-sum-exp of every row (float32): PyTorch's CPU kernel, which its public
+    function keeps from us, or plain products elsewhere."""
+    if q.device.type == "cpu":
+        out, norm = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, keys, values, 0.0, causal, scale=scaling)
+        return out, norm
+    logits = (q @ keys.transpose(2, 3)).float() * scaling
+    if causal:
+        logits.masked_fill_(torch.ones(logits.shape[2:], dtype=torch.bool, device=q.device).triu_(1), -torch.inf)
+    norm = logits.logsumexp(dim=-1)
+    return (logits - norm[..., None]).exp().to(values.dtype) @ values, norm
 
 
 def _eager(attending: Attending, turned: list[Turned], piece: Piece, h: int) -> Tensor:
     """Several angles a key, or capped logits: one softmax over what the branches give. [heads, group, rows, Dv]."""
-    layer, rows, width = attending.layer, piece.stop - piece.start, piece.ranks.shape[1]
+    layer, rows = attending.layer, piece.stop - piece.start
+    before = attending.block.values.shape[2] - attending.q.shape[2] + piece.start
+    own = torch.arange(before, before + rows, device=piece.ranks.device).expand(len(piece.ranks), -1)
+    piece = replace(piece, ranks=torch.cat([piece.ranks, own], dim=1))
+    width = piece.ranks.shape[1]
     merged: Tensor | None = None
     for i, one in enumerate(turned):
         pairs = None if attending.branches is None or merged is None else _pairs(attending, i, piece, h)

@@ -22,6 +22,8 @@ Errors: ConfigError for a local window not below the chunk.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -80,6 +82,12 @@ class DualChunk(Position):
         if asked.longest > 2 * chunk:
             made.append(Branch(q_at=far, k_at=k_at, query_scale=scale, pairs=lambda q, k: q // chunk > k // chunk + 1))
         return made
+
+    def choosing(self, asked: Asked) -> list[Branch]:
+        """Where keys are looked for, distances go on growing beyond c - 1: clipped ones would tear diagonals apart (Qwen2.5-1M, 3.2)."""
+        chunk, local = self.sizes(asked.info.trained_tokens)
+        on = (0, chunk, chunk + local)
+        return [replace(branch, q_at=asked.q_pos % chunk + shift) for branch, shift in zip(self.branches(asked), on, strict=False)]
 
     def cost(self, shape: Shape) -> Cost:
         return keep_all_cost(shape, rotations=(shape.kv_heads,) * 3, extra_attention=2)
