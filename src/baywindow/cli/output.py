@@ -134,6 +134,6 @@ def size(count: float) -> str:
     return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
 
 
-def counted(count: int, noun: str) -> str:
-    """``1 file``, ``2,000 files``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def counted(count: int, noun: str, many: str = "") -> str:
+    """``1 file``, ``2,000 files``; ``many`` is the plural where it is not made with an s."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
