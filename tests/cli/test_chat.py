@@ -20,7 +20,6 @@ from baywindow.memory.prompting import OPEN
 from baywindow.memory.records import Scope
 from baywindow.models.base import Completion, LanguageModel, Prompt, Sampling, Stream
 
-
 LINE = 'turn_retrieval(by="words") > full_text(k=1) > rag'
 
 
