@@ -95,7 +95,9 @@ def test_what_the_reader_cannot_say_waits_as_it_was_said(statler):
     assert talk.texts() == ["Anna: The ball is under the red cup."]
 
 
-@pytest.mark.parametrize("invented", [(1, "ball is gone", "the ball is gone"), (9, "", "x"), (1, "ball is under the red cup", "Max took 7")])
+@pytest.mark.parametrize(
+    "invented", [(1, "ball is gone", "the ball is gone"), (9, "", "x"), (1, "ball is under the red cup", "Max took 7")]
+)
 def test_a_change_that_nobody_said_is_refused(statler, invented):
     talk = statler(changes(invented), state(**CUPS))
     talk.add(SAID)
@@ -103,7 +105,9 @@ def test_a_change_that_nobody_said_is_refused(statler, invented):
 
 
 def test_the_door_of_a_task_replies_from_the_state_and_changes_it(statler):
-    step = json.dumps({"reasoning": "it is red", "reply": "Done.", "changes": ["the ball is under the blue cup, nothing under the red cup"]})
+    step = json.dumps(
+        {"reasoning": "it is red", "reply": "Done.", "changes": ["the ball is under the blue cup, nothing under the red cup"]}
+    )
     asked = json.dumps({"reasoning": "the state says so", "reply": "Under the blue cup.", "changes": []})
     written = [state(**CUPS), state(**{"red cup": {"under": "nothing"}, "blue cup": {"under": "ball"}})]
     talk = statler(START, written, answered=[step, asked])

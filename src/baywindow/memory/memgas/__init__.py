@@ -26,7 +26,7 @@ from baywindow.errors import ConfigError
 from baywindow.memory.base import MemorySystem, at_least
 from baywindow.memory.memgas.describe import SESSION, describe, helpful
 from baywindow.memory.memgas.graph import Floats, pagerank, seeds, trust
-from baywindow.memory.memgas.views import VIEWS, View, links_of, linked, sessions_seen
+from baywindow.memory.memgas.views import VIEWS, View, linked, links_of, sessions_seen
 from baywindow.memory.records import Recalled, Turn, of_turn
 from baywindow.memory.sessions import sessions
 from baywindow.memory.summaries import unfolded
