@@ -72,13 +72,16 @@ class Settings(BaseSettings):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="number format of a local model")
     index: str | None = Field(None, description="where the index is kept: a folder or a LanceDB URI (s3://…)")
+    memory: str | None = Field(None, description="where memories are kept: a folder or a PostgreSQL URL (postgresql://…)")
     chunk_tokens: int = Field(256, ge=32, le=8192, description="largest chunk of a document in the embedder's tokens")
     recipe: str | dict[str, Any] | None = Field(
         None, description="recipe used when none is named: a line, a table, or a name from `recipes`"
     )
     recipes: dict[str, str | dict[str, Any]] = Field(default_factory=dict, description="your own named recipes")
     judge: str | None = Field(None, description="model that grades where a benchmark's score is a judge's verdict: a name as for `model`")
-    nli: str | None = Field(None, description="model that tests entailment for citation scores: hub id or folder; without one the judge does")
+    nli: str | None = Field(
+        None, description="model that tests entailment for citation scores: hub id or folder; without one the judge does"
+    )
     prices: PriceTable | None = Field(None, description="USD per million tokens: prompt_usd, generated_usd")
 
     def __init__(self, **flags: Any) -> None:

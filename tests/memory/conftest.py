@@ -84,3 +84,11 @@ def make_memory(tmp_path: Path, clock: Clock, embedder: WordEmbedder) -> Iterato
 @pytest.fixture
 def ann() -> Scope:
     return Scope("ann")
+
+
+@pytest.fixture
+def pairs_memory(make_memory: MakeMemory) -> Callable[[Path], Memory]:
+    """A memory in a folder, with the system that the fault tests' writers use."""
+    from .pairs import Pairs
+
+    return lambda where: make_memory(Pairs(), where=where)

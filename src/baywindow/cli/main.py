@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from baywindow.cli import ask, bench, doctor, index, mcp, models, prepare, search, serve, show, version
+from baywindow.cli import ask, bench, chat, doctor, index, mcp, memory, models, prepare, search, serve, show, version
 from baywindow.cli import list as list_
 from baywindow.errors import BayError, Interrupted
 
@@ -72,6 +72,7 @@ def _globals(
 
 COMMANDS = (
     ask.ask,
+    chat.chat,
     search.search,
     index.index,
     list_.list_techniques,
@@ -88,3 +89,4 @@ for command in COMMANDS:
     app.command(command.__name__.partition("_")[0])(command)
 
 app.add_typer(bench.app, name="bench")
+app.add_typer(memory.app, name="memory")

@@ -12,6 +12,7 @@ from baywindow.budget import Budget, Meter
 from baywindow.config import Settings
 from baywindow.context.base import Reader, Retriever
 from baywindow.context.cite import cite, quote_best
+from baywindow.context.remembered import Recollector, Remembered, memory_of
 from baywindow.context.reply import NOT_FOUND_TEXT, declined
 from baywindow.context.run import Run
 from baywindow.context.stages import DEFAULT_RETRIEVER, run_stages
@@ -21,6 +22,7 @@ from baywindow.errors import ConfigError, RecipeError
 from baywindow.models import select
 from baywindow.models.base import LanguageModel
 from baywindow.recipe import Recipe
+from baywindow.registry import Technique
 from baywindow.trace import Answer, Event, Trace
 
 RecipeLike = str | Recipe | Mapping[str, Any]
@@ -36,14 +38,16 @@ def ask(
     recipe: RecipeLike | None = None,
     model: str | LanguageModel | None = None,
     budget: str | Budget | None = None,
+    memory: Recollector | None = None,
     on_event: Callable[[Event], None] | None = None,
     settings: Settings | None = None,
 ) -> Answer:
     """Answer a question from documents, with citations that were checked against them.
 
     ``sources`` is a path, glob, ``-`` or a list of them, an Index, or Documents in memory. Without ``recipe`` and ``model`` the settings
-    decide. ``on_event`` hears tokens, steps and remarks while they come. Raises a `BayError` with a hint for anything that a
-    person can mend: a recipe the model cannot run, a budget below the least possible cost, a source that cannot be read.
+    decide. What a ``memory`` (`Memory`) recalls stands before the passages. ``on_event`` hears tokens, steps and remarks while they come.
+    Raises a `BayError` with a hint for anything that a person can mend: a recipe the model cannot run, a budget below the least possible
+    cost, a source that cannot be read.
     """
     if not question.strip():
         raise ConfigError("the question is empty", hint='bay ask "What is …?" FILES')
@@ -55,7 +59,7 @@ def ask(
     corpus = _opened_corpus(sources, settings, on_event)
     with _opened_model(model, settings, plan) as opened:
         plan.check_capabilities(opened.capabilities, opened.name)
-        return _answer(Run(question, corpus, opened, meter=meter, on_event=on_event), plan)
+        return _answer(Run(question, corpus, opened, meter=meter, on_event=on_event), plan, memory)
 
 
 def search(
@@ -87,12 +91,16 @@ def _at_least(part: Any, k: int) -> Any:
     return replace(part, k=k) if getattr(part, "k", k) < k else part
 
 
-def _answer(run: Run, plan: Recipe) -> Answer:
+def _answer(run: Run, plan: Recipe, memory: Recollector | None) -> Answer:
     reader = cast(Reader, plan.outside[-1])
     run.meter.refuse_if_above(reader.least(run))
-    passages = run_stages(run, plan.outside[:-1])
+    part, stages = memory_of(plan.outside[:-1])
+    _remember(run, part, memory)
+    passages = run_stages(run, stages)
     text = reader.read(run, passages)
     _pass_on_notes(run)
+    if run.remembered is not None and not run.remembered.shown:
+        run.note(f"{reader.card.name} answered without what was remembered: its last call has no place for it")
     if not text.strip():
         return _without_answer(run, plan, passages)
     if declined(text):
@@ -104,6 +112,23 @@ def _answer(run: Run, plan: Recipe) -> Answer:
     if cited.text.startswith(text.rstrip()):
         run.say(cited.text[len(text.rstrip()) :])  # a mark that was added after the text had streamed
     return Answer(text=cited.text, citations=cited.citations, usage=run.meter.usage, trace=_trace(run, plan))
+
+
+def _remember(run: Run, part: Technique | None, memory: Recollector | None) -> None:
+    """Recall for the question, at most half of what window and budget leave: the documents need room too."""
+    if memory is None:
+        if part is not None:
+            raise RecipeError(
+                f"{part.card.name} needs a memory to recall from", hint="`bay chat` keeps one; from Python: ask(…, memory=bay.Memory(…))"
+            )
+        return
+    with run.stage(part.card.name if part is not None else "memory") as regions:
+        block = memory.recall_for(part, run.question, run.model, run.meter, run.room(0, 0) // 2)
+        regions += block.regions
+    for note in block.notes:
+        run.note(note)
+    if block.text:
+        run.remembered = Remembered(block.text, block.regions, run.model.count_tokens(block.text))
 
 
 def _without_answer(run: Run, plan: Recipe, passages: list[Passage] | None) -> Answer:

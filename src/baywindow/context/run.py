@@ -15,6 +15,7 @@ from typing import Any
 from baywindow.budget import NOTHING, Meter, Usage
 from baywindow.context.condensed import cited
 from baywindow.context.evicted import with_evicted
+from baywindow.context.remembered import Remembered
 from baywindow.documents.base import Corpus, Passage
 from baywindow.errors import CapabilityError, ContextLengthError
 from baywindow.models.base import Completion, LanguageModel, Prompt, Sampling, Stream
@@ -65,6 +66,7 @@ class Run:
         self.notes: list[str] = []
         self.steps: list[Step] = []
         self.cut_short = False  # the budget ended the run before its recipe did
+        self.remembered: Remembered | None = None  # every final call shows it
         self._model = model
         self._listen = on_event or (lambda event: None)
         self._numbers: dict[tuple[str, int, int], int] = {}
@@ -118,15 +120,15 @@ class Run:
         """Tokens left for passages in one call: what window and budget allow, less the fixed prompt, the answer, and ``keep``."""
         window = self.room_without_budget()
         if (limit := self.meter.budget.tokens) is not None:
-            window = min(window, limit - self.meter.tokens - keep.tokens)
+            window = min(window, limit - self.meter.tokens - keep.tokens - self._remembered_tokens)
         # Where little is left, text comes first: an answer may be short, but it needs something to answer from.
         answer = min(max_new_tokens, max(SHORTEST_ANSWER_TOKENS, window // 4))
         return max(0, window - fixed_tokens - answer)
 
     def room_without_budget(self) -> int:
-        """Tokens of the window that may be filled: all, less a margin where they are only estimated."""
+        """Tokens of the window that may be filled: all, less what is remembered, and a margin where they are only estimated."""
         window = self.model.context_length
-        return window if self.model.exact_counts else int(window * (1 - ESTIMATE_MARGIN))
+        return (window if self.model.exact_counts else int(window * (1 - ESTIMATE_MARGIN))) - self._remembered_tokens
 
     def spent(self) -> None:
         """The budget leaves no room for a further call: say so once."""
@@ -134,6 +136,9 @@ class Run:
 
     def call(self, prompt: Prompt, how: Call) -> str | None:
         """One reply, or None if the budget does not allow the call. Raises ContextLengthError if the prompt cannot fit."""
+        if how.final and self.remembered is not None:
+            prompt = self.remembered.before(prompt)
+            how = replace(how, regions=(*how.regions, *self.remembered.regions))
         how = self._affordable(prompt, how)
         if (allowed := self._allowed(*self._size(prompt, how), how)) == 0:
             return None
@@ -200,6 +205,10 @@ class Run:
         )
 
     # How the promises are kept
+
+    @property
+    def _remembered_tokens(self) -> int:
+        return 0 if self.remembered is None else self.remembered.tokens
 
     def _show(self, stream: Stream, how: Call) -> None:
         said, shown = "", 0

@@ -37,7 +37,7 @@ DEFAULT_WINDOW_TOKENS = 8192  # what a share is of where no model says its windo
 
 
 class Memory:
-    """What was said, word for word, and what a system makes of it, in a folder (None: the user's own) or a PostgreSQL database by URL.
+    """What was said, word for word, and what a system makes of it, in a folder or a PostgreSQL database by URL (None: the settings' own).
 
     ``system`` is a memory technique, as a line of a recipe or an object. ``model`` and ``embedder`` are loaded when first needed, those
     of the settings where none are given. ``scope`` is meant where a call names none. Safe for several threads and processes; close it,
@@ -60,7 +60,7 @@ class Memory:
         self._given_settings = settings
         self._model = model
         self._notes: list[str] = []
-        self._store = Store(home.data_dir("memory") if where is None else where)
+        self._store = Store(where or self._settings.memory or home.data_dir("memory"))
         self._meaning = meaning_of(self._store, embedder, lambda: self._settings, self._notes.append)
         finder = Finder(self._store, self._meaning, self._notes.append)
         self._workshop = Workshop(self._store, self._meaning, finder, clock or (lambda: datetime.now(UTC)))
@@ -102,11 +102,15 @@ class Memory:
         """What to put in the prompt: the best memories that fit a budget (None: the system's own), fenced and labelled as data."""
         return self._recall(self.system, query, scope or self.scope, budget_tokens, self._caller())
 
-    def recall_for(self, part: Technique, question: str, model: LanguageModel, meter: Meter) -> Remembered:
-        """What `ask` puts before the passages: ``part`` is the recipe's memory; ``model`` counts, and is the one it may call."""
-        if not isinstance(part, MemorySystem):
-            raise RecipeError(f"{part.card.name} is no memory", hint="`bay list memory` shows what is")
-        return self._recall(part, question, self.scope, None, Caller(model, meter))
+    def recall_for(self, part: Technique | None, question: str, model: LanguageModel, meter: Meter, most_tokens: int) -> Remembered:
+        """What `ask` puts before the passages. ``part`` is the memory of its recipe (None: this one's system); ``model`` counts, and is the
+        one it may call.
+        """
+        system = self.system if part is None else part
+        if not isinstance(system, MemorySystem):
+            raise RecipeError(f"{system.card.name} is no memory", hint="`bay list memory` shows what is")
+        most = min(system.budget_of(model.context_length), most_tokens)
+        return self._recall(system, question, self.scope, most, Caller(model, meter))
 
     @contextmanager
     def working(self, messages: Said | Sequence[Said] = (), scope: Scope | None = None) -> Iterator[Work]:

@@ -69,5 +69,5 @@ def _table(one: Said) -> dict[str, Any]:
     try:
         json.dumps(table["data"])
     except (TypeError, ValueError):
-        raise ConfigError("the data of a message cannot be stored", hint="data holds what JSON can: texts, numbers, lists, tables") from None
+        raise ConfigError("the data of a message cannot be stored", hint="data holds what JSON can") from None
     return table

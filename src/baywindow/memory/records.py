@@ -20,13 +20,14 @@ Speaker = Literal["user", "assistant", "system", "tool"]
 Action = Literal["ADD", "UPDATE", "DELETE", "NOOP"]
 
 DEFAULT_USER = "me"
+SEVERAL = "*"  # the agent or session of a memory that rests on turns of several
 LONGEST_NAME = 200  # characters of a user, agent or session
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Whose memory: of one user, one of their agents, one session. In a question None means any; in what is stored there is no None, and
-    an empty text means none in particular. ``user`` is never empty: nothing is ever seen across users.
+    """Whose memory: of one user, one of their agents, one session. In a question None means any; in what is stored there is no None: an
+    empty text means none in particular, ``*`` several. ``user`` is never empty: nothing is ever seen across users.
     """
 
     user: str = DEFAULT_USER
@@ -49,7 +50,9 @@ class Scope:
 
     @property
     def stored(self) -> Scope:
-        """As what is said in this scope is stored."""
+        """As what is said in this scope is stored. ConfigError for ``*``: something is said in one scope."""
+        if SEVERAL in (self.agent, self.session):
+            raise ConfigError.bad_value("scope", SEVERAL, "one agent and one session where something is said")
         return Scope(self.user, self.agent or "", self.session or "")
 
     @property
@@ -63,8 +66,8 @@ def common_scope(scopes: Iterable[Scope]) -> Scope:
     first, *rest = set(scopes)
     if any(other.user != first.user for other in rest):
         raise ConfigError("one memory cannot come from turns of several users", hint="work in the scope of one user")
-    agent = first.agent if all(other.agent == first.agent for other in rest) else ""
-    session = first.session if agent == first.agent and all(other.session == first.session for other in rest) else ""
+    agent = first.agent if all(other.agent == first.agent for other in rest) else SEVERAL
+    session = first.session if agent == first.agent and all(other.session == first.session for other in rest) else SEVERAL
     return Scope(first.user, agent, session)
 
 

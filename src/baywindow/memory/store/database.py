@@ -17,6 +17,7 @@ from baywindow.memory.store.tables import FORM
 
 FILE = "memory.sqlite"
 WAIT_S = 600.0  # for another writer in the same home: its model may be slow
+ONE_WRITER = 0x6261795F6D656D  # any number that others are unlikely to lock
 DISK_FULL = ("database or disk is full", "no space left", "disk i/o error", "could not extend file", "disk full", "quota exceeded")
 DAMAGED = ("malformed", "not a database", "file is encrypted")
 
@@ -45,15 +46,20 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """A transaction that sees one state of everything."""
-        with self.translated(), self._engine.begin() as connection:
-            yield connection
+        with self.translated(), self._engine.connect() as connection:
+            options = {"isolation_level": "REPEATABLE READ"} if self.postgres else {"bay_begin": "BEGIN"}
+            reader = connection.execution_options(**options)
+            with reader.begin():
+                yield reader
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A transaction that writes all or nothing; others that write wait for its end."""
+        """A transaction that writes all or nothing; others that write wait for its end, on PostgreSQL as on SQLite."""
         with self.translated(), self._engine.connect() as connection:
             writer = connection.execution_options(bay_begin="BEGIN IMMEDIATE")
             with writer.begin():
+                if self.postgres:
+                    writer.execute(sa.select(sa.func.pg_advisory_xact_lock(ONE_WRITER)))
                 yield writer
 
     @contextmanager
@@ -64,16 +70,16 @@ class Database:
             yield connection.execution_options(**options)
 
     @contextmanager
-    def lock(self, *names: str, wait_s: float = WAIT_S) -> Iterator[None]:
-        """Hold a lock by name, across processes; the system frees it when its process ends. MemoryBusyError after ``wait_s``."""
+    def lock(self, *names: str) -> Iterator[None]:
+        """Hold a lock by name, across processes; the system frees it when its process ends. MemoryBusyError after ``WAIT_S``."""
         key = hashlib.blake2b("\0".join(names).encode("utf-8", "surrogatepass"), digest_size=8).digest()
         if self.folder is None:
-            with self._postgres_lock(int.from_bytes(key, signed=True), wait_s):
+            with self._postgres_lock(int.from_bytes(key, signed=True)):
                 yield
             return
         place = self.folder / "locks" / key.hex()
         place.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(place, timeout=wait_s)
+        lock = FileLock(place, timeout=WAIT_S)
         try:
             lock.acquire()
         except Timeout:
@@ -120,9 +126,9 @@ class Database:
         return MemoryBusyError(f"another process is writing the memory {self.where}", hint="try again when it is done; nothing is lost")
 
     @contextmanager
-    def _postgres_lock(self, key: int, wait_s: float) -> Iterator[None]:
+    def _postgres_lock(self, key: int) -> Iterator[None]:
         with self.outside_transactions() as connection:
-            connection.execute(sa.text(f"SET lock_timeout = {int(wait_s * 1000)}"))
+            connection.execute(sa.text(f"SET lock_timeout = {int(WAIT_S * 1000)}"))
             connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": key})
             try:
                 yield

@@ -71,7 +71,7 @@ class LanceVectors:
         self._table: Any = None
         self._shelves: dict[int, Growing] = {}
         self._dim = 0
-        self._version = 0
+        self._versions: dict[int, int] = {}  # of the table, when a shelf was read
 
     def missing(self, shelf: int) -> list[int]:
         wanted = self._numbers(sa.select(items.c.n).where(items.c.shelf == shelf))
@@ -96,7 +96,7 @@ class LanceVectors:
             table.add(pa.table(columns))
             if table.version % TIDY_EVERY == 0:
                 table.optimize(cleanup_older_than=OLD_VERSIONS_KEPT, delete_unverified=True)
-            self._version = table.version
+            self._versions[shelf] = table.version
 
         self._shelf(shelf)  # as it was before: what is added now is appended to it
         self._done(add)
@@ -140,21 +140,21 @@ class LanceVectors:
 
     def _shelf(self, shelf: int, *, fresh: bool = False) -> Growing:
         """A shelf in memory; ``fresh``: read again if another process has written since."""
-        if (fresh and self._done(self._behind)) or shelf not in self._shelves:
+        if (fresh and self._done(lambda: self._behind(shelf))) or shelf not in self._shelves:
             self._shelves[shelf] = Growing.of(self._done(lambda: self._read(shelf)))
         return self._shelves[shelf]
 
-    def _behind(self) -> bool:
+    def _behind(self, shelf: int) -> bool:
         if self._table is None:
-            return False
+            return True
         self._table.checkout_latest()
-        return bool(self._table.version != self._version)
+        return bool(self._table.version != self._versions.get(shelf))
 
     def _read(self, shelf: int) -> Flat:
         table = self._opened()
         if table is None:
             return Flat(np.zeros(0, np.int64), np.zeros((0, self._dim), np.float32))
-        self._version = table.version
+        self._versions[shelf] = table.version
         return load_flat(table, None, f"shelf = {shelf}")
 
     def _delete(self, numbers: Sequence[int]) -> None:
@@ -162,18 +162,17 @@ class LanceVectors:
             table = self._opened()
             if table is not None and numbers:
                 table.delete(f"id IN ({', '.join(map(str, numbers))})")
-                self._version = table.version
 
         self._done(delete)
 
     def _opened(self, dim: int = 0) -> Any:
         """The table; made if ``dim`` is given, else None while there is none."""
-        import lancedb
-
         if self._table is not None:
             return self._table
         if not dim and not self._folder.is_dir():
             return None
+        import lancedb  # takes a second, which a store without vectors need not wait
+
         database = lancedb.connect(str(self._folder))
         if TABLE in database.list_tables().tables:
             self._table = database.open_table(TABLE)

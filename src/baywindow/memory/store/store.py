@@ -42,8 +42,11 @@ class Store:
 
     def __init__(self, where: str | Path) -> None:
         self.database = Database(where)
-        with self.database.writing() as connection:
-            if words.mended(connection):
+        with self.database.reading() as connection:
+            whole = words.agree(connection)
+        if not whole:
+            with self.database.writing() as connection:
+                words.mend(connection)
                 _count_change(connection)
 
     def close(self) -> None:

@@ -125,16 +125,18 @@ def _bm25(rows: Sequence[sa.Row[str, int, int, int]], asked: Sequence[str], numb
     return [(int(found[i]), float(sums[i])) for i in order]
 
 
-def mended(connection: sa.Connection) -> bool:
-    """Make what is searched again if it is not of as many things as there are; whether it was."""
-    current = records.c.retired_at.is_(None)
+def agree(connection: sa.Connection) -> bool:
+    """Whether as many things are searched as there are to search."""
     count = sa.select(sa.func.count())
     wanted = connection.execute(count.select_from(turns)).scalar_one()
-    wanted += connection.execute(count.select_from(records).where(current)).scalar_one()
-    if connection.execute(count.select_from(items)).scalar_one() == wanted:
-        return False
+    wanted += connection.execute(count.select_from(records).where(records.c.retired_at.is_(None))).scalar_one()
+    return bool(connection.execute(count.select_from(items)).scalar_one() == wanted)
+
+
+def mend(connection: sa.Connection) -> None:
+    """Make what is searched again from what is stored."""
     for table in (postings, items):
         connection.execute(table.delete())
     put(connection, [turn_of(row) for row in connection.execute(sa.select(turns)).mappings()])
-    put(connection, [record_of(row, ()) for row in connection.execute(sa.select(records).where(current)).mappings()])
-    return True
+    current = sa.select(records).where(records.c.retired_at.is_(None))
+    put(connection, [record_of(row, ()) for row in connection.execute(current).mappings()])
