@@ -15,6 +15,7 @@ from torch import Tensor
 
 from baywindow.window.blocks import BlockSelection
 from baywindow.window.engine.attending import Attending, pair_positions
+from baywindow.window.flash import flash, merge
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,7 @@ def _fused(one: Turned, values: Tensor, selection: BlockSelection, scaling: floa
         q = _rows(one.q, piece, h)
         past, past_norm = flash(q[None], gather(one.keys, piece, h)[None], gather(values, piece, h)[None], scaling)
         mine, mine_norm = out[where], norm[where]
-        # The share of all weight that lies in the own block, as a sigmoid of the difference of the two log-sum-exps.
-        share = torch.sigmoid(mine_norm - past_norm.view(mine_norm.shape)).unsqueeze(-1).to(out.dtype)
-        out[where] = torch.lerp(past.view(mine.shape), mine, share)
+        out[where], _ = merge(mine, mine_norm, past.view(mine.shape), past_norm.view(mine_norm.shape))
     return out
 
 
@@ -130,19 +129,6 @@ def own_blocks(one: Turned, values: Tensor, q_tokens: int, scaling: float) -> tu
             out, norm = flash(*blocks, scaling, causal=True)
             found.append((out.reshape(B, Hq, stop - start, -1), norm.reshape(B, Hq, -1)))
     return torch.cat([out for out, _ in found], dim=2), torch.cat([norm for _, norm in found], dim=2)
-
-
-def flash(q: Tensor, keys: Tensor, values: Tensor, scaling: float, *, causal: bool = False) -> tuple[Tensor, Tensor]:
-    """Softmax attention over [B, heads, rows, D], with the log-sum-exp of every row (float32): PyTorch's CPU kernel, which its public
-    function keeps from us, or plain products elsewhere."""
-    if q.device.type == "cpu":
-        out, norm = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, keys, values, 0.0, causal, scale=scaling)
-        return out, norm
-    logits = (q @ keys.transpose(2, 3)).float() * scaling
-    if causal:
-        logits.masked_fill_(torch.ones(logits.shape[2:], dtype=torch.bool, device=q.device).triu_(1), -torch.inf)
-    norm = logits.logsumexp(dim=-1)
-    return (logits - norm[..., None]).exp().to(values.dtype) @ values, norm
 
 
 def _eager(attending: Attending, turned: list[Turned], piece: Piece, h: int) -> Tensor:
