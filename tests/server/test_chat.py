@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+
+import numpy as np
 import pytest
 
 QUESTION = "Who painted the fence?"
@@ -32,7 +35,13 @@ def test_a_prompt_that_fits_is_asked_as_it_is(serve, talker):
     # two words and two words, and two a message
     assert (said.usage.prompt_tokens, said.usage.completion_tokens, said.usage.total_tokens) == (8, 2, 10)
     report = said.baywindow
-    assert (report["read"], report["tokens_in"], report["tokens_kept"], report["tokens_left_out"], report["calls"]) == ("direct", 8, 8, 0, 1)
+    assert (report["read"], report["tokens_in"], report["tokens_kept"], report["tokens_left_out"], report["calls"]) == (
+        "direct",
+        8,
+        8,
+        0,
+        1,
+    )
     assert sum(r["tokens"] for r in report["steps"][0]["regions"]) == 8
 
 
@@ -143,10 +152,8 @@ def test_completions_go_on_from_a_text(serve, talker):
 
 @pytest.mark.parametrize("encoding", ["float", "base64"])
 def test_embeddings_are_the_embedders(serve, talker, encoding):
-    import numpy as np
-
     server = serve(talker())
     found = server.client.embeddings.create(model="word-hashes", input=["green fence", "grey notebook"], encoding_format=encoding)
-    rows = [np.frombuffer(__import__("base64").b64decode(r.embedding), "<f4") if encoding == "base64" else r.embedding for r in found.data]
+    rows = [np.frombuffer(base64.b64decode(r.embedding), "<f4") if encoding == "base64" else r.embedding for r in found.data]
     assert np.allclose(rows, server.service.embedder.embed(["green fence", "grey notebook"]), atol=1e-6)
     assert np.allclose(server.client.embeddings.create(model="word-hashes", input="green fence").data[0].embedding, rows[0], atol=1e-6)

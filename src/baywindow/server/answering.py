@@ -147,7 +147,7 @@ def _room(view: LanguageModel, tokens_in: int) -> int:
 def _direct(task: Task, view: LanguageModel, tokens_in: int, on_text: OnText) -> Outcome:
     if (room := _room(view, tokens_in)) < 1:
         raise ContextLengthError(
-            f"the prompt has {tokens_in} tokens, the window of {view.name} {view.context_length}, and no part of it is a text to choose from",
+            f"the prompt has {tokens_in} tokens, the window {view.context_length}, and no part of it is a text to choose from",
             hint="put the long text into a message or a file, and the question into the last message",
         )
     meter = Meter(prices=task.settings.token_prices())

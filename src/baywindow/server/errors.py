@@ -92,7 +92,7 @@ def response(error: BaseException) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of the app one of ours."""
+    """Make every error of the app one of ours; what nobody foresaw is caught in `guard`."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -105,12 +105,10 @@ def install(app: FastAPI) -> None:
         hint = "see /openapi.json for what there is" if error.status_code in (404, 405) else ""
         return response(ApiError(error.status_code, str(error.detail), hint=hint))
 
-    @app.exception_handler(Exception)
-    async def any_other(request: Request, error: Exception) -> JSONResponse:
+    @app.exception_handler(BayError)
+    @app.exception_handler(Cancelled)
+    async def ours(request: Request, error: Exception) -> JSONResponse:
         return response(error)
-
-    for kind in (BayError, Cancelled):
-        app.add_exception_handler(kind, any_other)  # Exception alone would also print the traceback of what a client did
 
 
 def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:

@@ -51,19 +51,24 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.monotonic(), [500]
+        started, status = time.monotonic(), 0
 
         async def sending(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                status[0] = message["status"]
+                status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *_HEADERS]
             await send(message)
 
         try:
             await self._checked(scope, receive, sending)
+        except Exception as error:  # a fault of ours; left to Starlette, it would also end the connection
+            if status:
+                raise
+            await response(error)(scope, receive, sending)
         finally:
             route = scope.get("route")
-            self._service.metrics.request(getattr(route, "path", "other"), status[0], time.monotonic() - started)
+            self._service.metrics.request(getattr(route, "path", "other"), status, time.monotonic() - started)
 
     async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}

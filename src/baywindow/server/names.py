@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from baywindow import recipe as recipes
+from baywindow import registry
 from baywindow.config import Settings
 from baywindow.context.ask import DEFAULT_RECIPE
-from baywindow.errors import BayError, RecipeError
+from baywindow.errors import BayError, CapabilityError, RecipeError
 from baywindow.recipe import Recipe
 from baywindow.registry import Technique
 
@@ -35,7 +36,7 @@ class UnknownModelError(BayError):
 
 @dataclass(frozen=True)
 class Named:
-    """A model and the recipe to run. ``explicit``: the request or bay.toml named the outside half, so it acts also where the prompt fits."""
+    """A model and the recipe to run. ``explicit``: the request named the outside half, so it acts also where the prompt fits."""
 
     model: str
     recipe: Recipe
@@ -48,8 +49,11 @@ def served_name(name: str) -> str:
     return _JOINT.sub("-", plain.removeprefix("openai:"))
 
 
-def named(text: str, served: Sequence[str], settings: Settings, *, any_model: bool = False) -> Named:
-    """UnknownModelError or RecipeError, each with the nearest names. ``any_model``: an upstream knows which names there are."""
+def named(text: str, served: Sequence[str], settings: Settings, *, any_model: bool = False, insides: bool = True) -> Named:
+    """UnknownModelError or RecipeError, each with the nearest names. ``any_model``: an upstream knows which names there are.
+
+    ``insides`` False: the model is not open. A technique that works inside one is then refused before it is imported, torch and all.
+    """
     if text in settings.recipes and served:
         return _with(served[0], settings.recipes[text], outside_only=False)
     found = _JOINT.search(text)
@@ -65,6 +69,8 @@ def named(text: str, served: Sequence[str], settings: Settings, *, any_model: bo
     line = rest[1:].strip()
     if line in settings.recipes:
         return _with(head, settings.recipes[line], outside_only=rest[0] == "|")
+    if not insides:
+        _check_outside(line, head)
     made = recipes.parse(line)
     if rest[0] == "|" and made.inside:
         raise RecipeError(f"{made.inside[0].card.name} works inside the model", hint=f"write it as {head}+{line}")
@@ -73,6 +79,12 @@ def named(text: str, served: Sequence[str], settings: Settings, *, any_model: bo
     for part in (*made.inside, *made.outside):
         check_from_stranger(part)
     return Named(head, made.with_defaults(), explicit=bool(made.outside))
+
+
+def _check_outside(line: str, model: str) -> None:
+    inside = {card.name for card in registry.cards() if card.side == "inside"}
+    if found := next((word for word in re.findall(r"[a-z]\w*", line) if word in inside), None):
+        raise CapabilityError(f"{found} works inside a model, and {model} is not open", hint="name the recipe's outside half: MODEL|…")
 
 
 def _with(model: str, recipe: str | Mapping[str, Any], *, outside_only: bool) -> Named:

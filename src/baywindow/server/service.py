@@ -91,7 +91,8 @@ class Service:
 
     def named(self, text: str) -> Named:
         """The model and the recipe that a request's ``model`` names."""
-        return named(text, self.served, self.settings, any_model=self.upstream is not None)
+        is_open = self.model is not None and "weights" in self.model.capabilities
+        return named(text, self.served, self.settings, any_model=self.upstream is not None, insides=is_open)
 
     def model_for(self, chosen: Named, tenant: str, cancelled: threading.Event) -> LanguageModel:
         """The model as one request may use it."""

@@ -22,6 +22,7 @@ from baywindow.documents.walk import shown
 from baywindow.errors import BayError
 from baywindow.models.base import Embedder
 from baywindow.server.errors import ApiError, not_found
+from baywindow.server.in_use import InUse
 from baywindow.server.keys import Tenant, write_private
 from baywindow.server.renamed import Renamed
 from baywindow.server.storage import Files, StoredFile, number_of
@@ -65,6 +66,8 @@ class Stores:
         self._embedder, self._chunk_tokens, self._most_each = embedder, chunk_tokens, most_each
         self._lock = threading.RLock()  # of every meta.json
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="baywindow-index")
+        self._remover = ThreadPoolExecutor(1, thread_name_prefix="baywindow-forget")
+        self.use = InUse()
 
     def new(self, tenant: Tenant, name: str, metadata: dict[str, str]) -> VectorStore:
         if len(self.all(tenant)) >= self._most_each:
@@ -130,8 +133,12 @@ class Stores:
         store = self.get(tenant, store_id)
         if file_id not in store.members:
             raise not_found("file", file_id)
-        self.change(tenant, store_id, lambda s: s.members.pop(file_id) and None)
-        self._reader.submit(self._forget, tenant, store_id, self._files.path(tenant, self._files.get(tenant, file_id)))
+
+        def leave(store: VectorStore) -> None:
+            store.members.pop(file_id, None)
+
+        self.change(tenant, store_id, leave)
+        self._remover.submit(self._forget, tenant, store_id, self._files.path(tenant, self._files.get(tenant, file_id)))
 
     def forget_file(self, tenant: Tenant, file_id: str) -> None:
         """A file is to be deleted: it leaves all stores first."""
@@ -140,7 +147,8 @@ class Stores:
                 self.take_out(tenant, store.id, file_id)
 
     def corpus(self, tenant: Tenant, store: VectorStore) -> Renamed:
-        """What a question is asked of: the files that were read, under the names that people gave them (two of one name, with their ids)."""
+        """What a question is asked of, inside ``use.reading(store.id)``: the files that were read, under the names that people gave them
+        (the second of one name with its id)."""
         done = [m for m in store.members.values() if m.status == "completed"]
         if not done:
             raise ApiError(400, f"the vector store {store.id} has no file that was read", hint="add files, and wait for `completed`")
@@ -163,14 +171,16 @@ class Stores:
 
     def close(self) -> None:
         self._reader.shutdown(wait=True, cancel_futures=True)
+        self._remover.shutdown(wait=True)  # what was to be forgotten is forgotten
 
     def _read(self, tenant: Tenant, store_id: str, file: StoredFile) -> None:
         status, error = "completed", ""
         try:
             index = Index(self._folder(tenant, store_id) / "index", embedder=self._embedder(), chunk_tokens=self._chunk_tokens)
-            index.update([self._files.path(tenant, file)])
-            if self._embedder() is not None:
-                index.embed()
+            with self.use.writing(store_id):
+                index.update([self._files.path(tenant, file)])
+                if self._embedder() is not None:
+                    index.embed()
         except BayError as wrong:
             status, error = "failed", _without_paths(wrong.message, self._files.path(tenant, file), file.filename)
         except Exception as wrong:  # one file must not end the reader of all
@@ -188,7 +198,8 @@ class Stores:
 
     def _forget(self, tenant: Tenant, store_id: str, path: Path) -> None:
         try:
-            Index(self._folder(tenant, store_id) / "index").remove(path)
+            with self.use.alone(store_id):
+                Index(self._folder(tenant, store_id) / "index").remove(path)
         except BayError as wrong:  # it was never read, or the store is gone: either way it is not there any more
             log.info("nothing to forget: %s", wrong.message)
 

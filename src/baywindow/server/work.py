@@ -22,7 +22,7 @@ from baywindow.server.wrapped import Cancelled
 T = TypeVar("T")
 Say = Callable[[Any], None]
 RETRY_AFTER_S = 2
-_END = object()
+_END, _GONE = object(), object()
 
 
 class Work:
@@ -45,8 +45,9 @@ class Work:
         cancelled = threading.Event()
         future = self._start(tenant, cancelled, lambda: act(cancelled))
         gone = asyncio.create_task(_hung_up(request))
+        either: set[asyncio.Future[Any]] = {future, gone}
         try:
-            await asyncio.wait({future, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not future.done():
                 raise Cancelled
             return future.result()
@@ -75,12 +76,14 @@ class Work:
                 future.result()  # raises what went wrong before anything was said
         except BaseException:
             cancelled.set()
+            gone.cancel()
             future.add_done_callback(_heard)
             raise
         finally:
             first.cancel()
-            gone.cancel()
-        return _rest(first.result(), said, future, cancelled)
+        # While nothing is said nothing is sent either, and only this would notice that the client has left.
+        gone.add_done_callback(lambda done: said.put_nowait(_GONE))
+        return _rest(first.result(), said, future, cancelled, gone)
 
     def cancel_all(self) -> None:
         """The server's patience is over: end everything that is under way."""
@@ -131,15 +134,20 @@ class Work:
                 del self._held[tenant]
 
 
-async def _rest(first: Any, said: asyncio.Queue[Any], future: asyncio.Future[Any], cancelled: threading.Event) -> AsyncIterator[Any]:
+async def _rest(
+    first: Any, said: asyncio.Queue[Any], future: asyncio.Future[Any], cancelled: threading.Event, gone: asyncio.Task[None]
+) -> AsyncIterator[Any]:
     try:
         piece = first
         while piece is not _END:
+            if piece is _GONE:
+                raise Cancelled
             yield piece
             piece = await said.get()
         future.result()
     finally:
         cancelled.set()
+        gone.cancel()
         future.add_done_callback(_heard)
 
 

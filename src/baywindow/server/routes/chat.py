@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
 from baywindow.server import replies
-from baywindow.server.answering import Outcome, Task, answered
+from baywindow.server.answering import OnText, Outcome, Task, answered
 from baywindow.server.attachments import documents
 from baywindow.server.conversation import Conversation, Turn
 from baywindow.server.forms.base import check_known
@@ -30,10 +30,11 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task, and the ids of its uploads by the names they are cited under."""
+    """A task, the ids of its uploads by the names they are cited under, and the store it reads meanwhile."""
 
     task: Task
     file_ids: dict[str, str]
+    store: str = ""
 
 
 @router.post("/chat/completions")
@@ -59,8 +60,7 @@ async def reply(service: Service, form: ChatForm, request: Request, tenant: Tena
 
     def act(cancelled: threading.Event) -> Json:
         ready = prepare()
-        outcome = answered(ready.task, service.model_for(ready.task.named, tenant.id, cancelled), lambda text: None)
-        service.metrics.outcome(outcome)
+        outcome = _answered(service, ready, tenant, cancelled, lambda text: None)
         return replies.whole(head, outcome, ready.file_ids)
 
     return JSONResponse(await service.work.run(tenant.id, request, act))
@@ -79,8 +79,7 @@ async def streamed(
             say(replies.piece(head, text, first=not said))
             said.append(text)
 
-        outcome: Outcome = answered(ready.task, service.model_for(ready.task.named, tenant.id, cancelled), tell)
-        service.metrics.outcome(outcome)
+        outcome = _answered(service, ready, tenant, cancelled, tell)
         if not said and outcome.text:
             tell(outcome.text)
         say(replies.last(head, outcome, ready.file_ids, "".join(said)))
@@ -90,14 +89,21 @@ async def streamed(
     return await service.work.stream(tenant.id, request, act)
 
 
+def _answered(service: Service, ready: Prepared, tenant: Tenant, cancelled: threading.Event, tell: OnText) -> Outcome:
+    with service.stores.use.reading(ready.store):
+        outcome = answered(ready.task, service.model_for(ready.task.named, tenant.id, cancelled), tell)
+    service.metrics.outcome(outcome)
+    return outcome
+
+
 def prepared(service: Service, chosen: Named, form: ChatForm, tenant: Tenant) -> Prepared:
     """What a chat request asks, with the documents it attaches. Reads files: for a thread."""
     attached, file_ids = documents(form.files(), service.files, tenant)
     turns = form.turns()
     if not any(turn.role == "user" for turn in turns):
         turns = (*turns, Turn("user", ("",)))
-    corpus = None
-    if (store_id := form.vector_store_id()) is not None:
+    corpus, store_id = None, form.vector_store_id()
+    if store_id is not None:
         store = service.stores.get(tenant, store_id)
         corpus = service.stores.corpus(tenant, store)
         file_ids = {name: member.file_id for name, member in service.stores.sources(store).items()}
@@ -110,4 +116,4 @@ def prepared(service: Service, chosen: Named, form: ChatForm, tenant: Tenant) ->
         embedder=service.embedder,
         settings=service.settings,
     )
-    return Prepared(task, file_ids)
+    return Prepared(task, file_ids, store_id or "")

@@ -125,7 +125,9 @@ async def search(store_id: str, form: SearchForm, request: Request, tenant: Who)
     def found(cancelled: threading.Event) -> Json:
         store = service.stores.get(tenant, store_id)
         members = service.stores.sources(store)
-        passages = search_corpus(form.text, service.stores.corpus(tenant, store), k=form.max_num_results, settings=service.settings)
+        with service.stores.use.reading(store_id):
+            corpus = service.stores.corpus(tenant, store)
+            passages = search_corpus(form.text, corpus, k=form.max_num_results, settings=service.settings)
         rows = [
             {
                 "file_id": members[p.source].file_id,
