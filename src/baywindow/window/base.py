@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,6 +141,10 @@ class Calibrated(InsideTechnique):
     def ready(self, info: ModelInfo) -> bool:
         """Whether it can run: its arrays were found, or its options give them outright."""
         return self.card.name in info.arrays
+
+    def calibrated_by(self) -> dict[str, Any]:
+        """The options that its arrays depend on, by default all: parts that differ in others share what was prepared."""
+        return self.options()
 
     @abstractmethod
     def prepare(self, calibration: Calibration) -> dict[str, NDArray[np.float32]]:

@@ -119,7 +119,7 @@ def test_q_norm_restores_mean_and_spread() -> None:
 def calibrated_arrays(heads: int, dim: int, bits: int, draw: Any) -> dict[str, Any]:
     ranges = np.stack([draw.normal(0, 5, (heads, dim)), draw.uniform(1, 2, (heads, dim))]).astype(np.float32)
     levels = [np.sort(draw.uniform(-1, 1, 1 << bits)).astype(np.float32) for _ in range(4)]
-    return {"0.ranges": ranges, "0.keys": np.stack(levels[:2]), "0.values": np.stack(levels[2:])}
+    return {"0.ranges": ranges, f"0.keys{bits}": np.stack(levels[:2]), f"0.values{bits}": np.stack(levels[2:])}
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
@@ -144,11 +144,11 @@ def test_against_a_loop_written_from_the_paper(layer_of: Callable[..., Any], bit
                 for c in range(D):
                     centre, half = arrays["0.ranges"][:, h, c]
                     x = (k[c] - centre) / half
-                    code = int(np.abs(arrays["0.keys"][0] - x).argmin())
-                    want_k.append(k[c] if abs(x) > 1 or position < 1 else arrays["0.keys"][1][code] * half + centre)
+                    code = int(np.abs(arrays[f"0.keys{bits}"][0] - x).argmin())
+                    want_k.append(k[c] if abs(x) > 1 or position < 1 else arrays[f"0.keys{bits}"][1][code] * half + centre)
                     x = (v[c] - (high + low) / 2) / ((high - low) / 2)
-                    code = int(np.abs(arrays["0.values"][0] - x).argmin())
-                    read = arrays["0.values"][1][code] * (high - low) / 2 + (high + low) / 2
+                    code = int(np.abs(arrays[f"0.values{bits}"][0] - x).argmin())
+                    read = arrays[f"0.values{bits}"][1][code] * (high - low) / 2 + (high + low) / 2
                     want_v.append(v[c] if v[c] in (max(v), min(v)) or position < 1 else read)
                 np.testing.assert_allclose(got.keys[token], want_k, atol=1e-4)
                 np.testing.assert_allclose(got.values[token], want_v, atol=1e-4)
@@ -232,7 +232,7 @@ def test_prepare_finds_ranges_and_levels_of_un_rotated_keys(tiny: Callable[..., 
     taken here once more by hooks on the stock model."""
     model = tiny("llama")
     arrays = load_file(prepare(model, PREPARED, TEXT))
-    assert set(arrays) == {f"{i}.{name}" for i in range(3) for name in ("ranges", "keys", "values")}
+    assert set(arrays) == {f"{i}.{name}" for i in range(3) for name in ("ranges", *(k + b for k in ("keys", "values") for b in "234"))}
     attention, outs = model.model.layers[1].self_attn, []
     hook = attention.k_proj.register_forward_hook(lambda module, args, out: (out.retain_grad(), outs.append(out))[0])
     for piece in TEXT.split(32, dim=1):
@@ -248,7 +248,7 @@ def test_prepare_finds_ranges_and_levels_of_un_rotated_keys(tiny: Callable[..., 
     scaled = (keys - (low + high) / 2) / ((high - low) / 2)
     inside = np.abs(scaled) <= 1
     want = best_levels(scaled[inside].astype(np.float64), gradients[inside].astype(np.float64) ** 2, 8)
-    np.testing.assert_allclose(arrays["1.keys"][0], want, atol=2e-3)
+    np.testing.assert_allclose(arrays["1.keys3"][0], want, atol=2e-3)
 
 
 def test_frozen_weights_are_calibrated_alike_and_get_no_gradients(tiny: Callable[..., Any]) -> None:
@@ -268,9 +268,9 @@ def test_more_bits_come_nearer_to_stock(tiny: Callable[..., Any]) -> None:
     model = tiny("llama")
     expected = model(torch.cat([IDS, IDS[:, :1]], dim=1)).logits[:, -1]
     errors = []
+    prepare(model, PREPARED, TEXT)  # serves all bits
     for bits in (4, 3, 2):
         part = KVQuant(bits=bits, samples=2, sequence_tokens=32, group_tokens=8)
-        prepare(model, part, TEXT)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with attach(model, Recipe((part,))) as w:

@@ -1,7 +1,7 @@
 """Arrays that were calibrated offline: where they are kept, and how they reach a technique.
 
-They lie as safetensors under the cache folder, named by model fingerprint, technique and all its settings, so another model or
-another setting never reads them.
+They lie as safetensors under the cache folder, named by model fingerprint, technique and the settings they depend on, so another model
+or another such setting never reads them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from baywindow.window.base import Calibrated, ModelInfo
 from baywindow.window.engine.fingerprint import fingerprint
 
 
-def arrays_path(model_fingerprint: str, part: Technique) -> Path:
+def arrays_path(model_fingerprint: str, part: Calibrated) -> Path:
     """Where the arrays of this technique with these settings for this model belong."""
-    settings = hashlib.sha256(repr(sorted(part.options().items())).encode()).hexdigest()[:16]
+    settings = hashlib.sha256(repr(sorted(part.calibrated_by().items())).encode()).hexdigest()[:16]
     model = hashlib.sha256(model_fingerprint.encode()).hexdigest()[:16]
     return cache_dir("prepared", model) / f"{part.card.name}-{settings}.safetensors"
 

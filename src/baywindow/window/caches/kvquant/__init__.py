@@ -12,7 +12,7 @@ first ``sink_tokens`` stay as they are.
 Departs from the paper: a value's token range is taken per head, because heads may hold different tokens; so at least the largest and the
 smallest value of each is an outlier, 2 of D. Calibration text is cut into pieces of ``sequence_tokens``, 512 and not 2,048: a backward pass
 over a large vocabulary needs the memory. With ``calibrated=False`` nothing is prepared: the ranges are those of the tokens packed
-together, and the levels those of a normal distribution.
+together, and the levels those of a normal distribution, as they are.
 
 Shapes and units: codes packed without gaps, bits · D / 8 bytes a token and head; key ranges [H, D] (or [B · H, D]), value ranges [N, 1].
 
@@ -22,6 +22,9 @@ Errors: ConfigError for options out of range; CapabilityError if it was not prep
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,8 +37,11 @@ from baywindow.window.base import Calibrated, Calibration, Cost, LayerInfo, Mode
 from baywindow.window.block import Flat
 from baywindow.window.caches._bits import packed_bytes
 from baywindow.window.caches.base import Packing, Quantiser, Segment
-from baywindow.window.caches.kvquant.levels import Floats, best_levels, normal_levels, q_norm
-from baywindow.window.caches.kvquant.segment import Form, KVQuantSegment, beyond, ranges_within
+from baywindow.window.caches.kvquant.levels import best_levels, normal_levels, q_norm
+from baywindow.window.caches.kvquant.segment import TINY, Form, KVQuantSegment, beyond, ranges_within
+
+Array = NDArray[np.float32]
+BITS = (2, 3, 4)
 
 
 @technique(
@@ -65,7 +71,7 @@ class KVQuant(Calibrated, Quantiser):
     residual_tokens: int = 0
 
     def __post_init__(self) -> None:
-        if self.bits not in (2, 3, 4):
+        if self.bits not in BITS:
             raise ConfigError.bad_value("bits", self.bits, "2, 3 or 4")
         if not 0 <= self.outlier_fraction < 0.5:
             raise ConfigError.bad_value("outlier_fraction", self.outlier_fraction, "at least 0 and below 0.5")
@@ -83,12 +89,15 @@ class KVQuant(Calibrated, Quantiser):
         device = flat.keys.device
         if self.calibrated:
             arrays, i = at.info.arrays[self.card.name], at.layer.index
-            ranges, keys, values = (torch.from_numpy(arrays[f"{i}.{name}"]).to(device) for name in ("ranges", "keys", "values"))
+            names = ("ranges", f"keys{self.bits}", f"values{self.bits}")
+            ranges, keys, values = (torch.from_numpy(arrays[f"{i}.{name}"]).to(device) for name in names)
         else:
             ranges = ranges_within(flat, self.outlier_fraction)
             levels = normal_levels(1 << self.bits, self.outlier_fraction)
             keys = values = torch.from_numpy(np.stack([levels, levels])).float().to(device)
-        return KVQuantSegment.pack(flat, form, (ranges, keys, values), beyond(self.outlier_fraction, form.value_dim))
+        read = 1 if self.q_norm else 0
+        tables = {"key_ranges": ranges, "key_levels": keys[read], "value_levels": values[read]}
+        return KVQuantSegment.pack(flat, form, tables, (keys[0], values[0]), beyond(self.outlier_fraction, form.value_dim))
 
     def cost(self, shape: Shape) -> Cost:
         old = max(0, shape.prompt_tokens - self.residual_tokens) // self.group_tokens * self.group_tokens
@@ -104,13 +113,17 @@ class KVQuant(Calibrated, Quantiser):
 
     # -- calibration ----------------------------------------------------------------------------------------------------------
 
-    def prepare(self, calibration: Calibration) -> dict[str, NDArray[np.float32]]:
+    def calibrated_by(self) -> dict[str, Any]:
+        """One preparation serves all bits."""
+        return {name: self.options()[name] for name in ("outlier_fraction", "sink_tokens", "samples", "sequence_tokens")}
+
+    def prepare(self, calibration: Calibration) -> dict[str, Array]:
         pieces = torch.split(calibration.ids, self.sequence_tokens, dim=1)[: self.samples]
         if pieces[0].shape[1] < self.sequence_tokens:
             raise SourceError(
                 f"the calibration text has {calibration.ids.shape[1]} tokens, one piece needs {self.sequence_tokens}", hint="give more text"
             )
-        seen: dict[int, list[tuple[NDArray[np.float32], ...]]] = {layer.index: [] for layer in calibration.info.full_layers}
+        seen: dict[int, list[tuple[Array, ...]]] = {layer.index: [] for layer in calibration.info.full_layers}
 
         def take(layer: LayerInfo, *parts: Tensor) -> None:
             if layer.index in seen:
@@ -119,31 +132,33 @@ class KVQuant(Calibrated, Quantiser):
         for piece in pieces:
             if piece.shape[1] == self.sequence_tokens:
                 calibration.sensitivity(piece, take)
-        found: dict[str, NDArray[np.float32]] = {}
+        found: dict[str, Array] = {}
         for index, parts in seen.items():
             keys, values, by_key, by_value = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
-            found[f"{index}.ranges"], found[f"{index}.keys"] = self._key_levels(keys, by_key)
-            found[f"{index}.values"] = self._value_levels(values, by_value)
+            found[f"{index}.ranges"], scaled = self._scaled_keys(keys)
+            found |= {f"{index}.keys{bits}": levels for bits, levels in levels_for(scaled, by_key)}
+            found |= {f"{index}.values{bits}": levels for bits, levels in levels_for(self._scaled_values(values), by_value)}
         return found
 
-    def _key_levels(self, keys: NDArray[np.float32], gradients: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Centres and half widths [2, H, D] of the channels of [H, n, D], and levels to round to and to read [2, 2^bits]."""
+    def _scaled_keys(self, keys: Array) -> tuple[Array, Array]:
+        """Centres and half widths [2, H, D] of the channels of ``keys`` [H, n, D], and the keys by them."""
         share = 50 * self.outlier_fraction
         low, high = np.percentile(keys, [share, 100 - share], axis=1)
         ranges = np.stack([(high + low) / 2, (high - low) / 2]).astype(np.float32)
-        scaled = (keys - ranges[0][:, None]) / np.maximum(ranges[1][:, None], 1e-30)
-        return ranges, self._levels(scaled, gradients, np.abs(scaled) <= 1)
+        return ranges, (keys - ranges[0][:, None]) / np.maximum(ranges[1][:, None], TINY)
 
-    def _value_levels(self, values: NDArray[np.float32], gradients: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Levels [2, 2^bits] for values [H, n, D], each token scaled to its range without outliers."""
+    def _scaled_values(self, values: Array) -> Array:
+        """``values`` [H, n, D] by their token's range without its outliers."""
         out = beyond(self.outlier_fraction, values.shape[-1])
         ordered = np.sort(values, axis=-1)
         low, high = ordered[..., out, None], ordered[..., -1 - out, None]
-        scaled = (values - (high + low) / 2) / np.maximum((high - low) / 2, 1e-30)
-        return self._levels(scaled, gradients, np.abs(scaled) <= 1)
+        return (values - (high + low) / 2) / np.maximum((high - low) / 2, TINY)
 
-    def _levels(self, scaled: NDArray[np.float32], gradients: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-        x: Floats = scaled[inside].astype(np.float64)
-        weights: Floats = gradients[inside].astype(np.float64) ** 2
-        levels = best_levels(x, weights if weights.sum() > 0 else np.ones_like(x), 1 << self.bits)
-        return np.stack([levels, q_norm(x, levels) if self.q_norm else levels]).astype(np.float32)
+
+def levels_for(scaled: Array, gradients: Array) -> Iterator[tuple[int, Array]]:
+    """For each bit width: levels to round to and levels to read [2, 2^bits] for what lies from −1 to 1, weighted by squared gradients."""
+    inside = np.abs(scaled) <= 1
+    x, weights = scaled[inside].astype(np.float64), gradients[inside].astype(np.float64) ** 2
+    for bits in BITS:
+        levels = best_levels(x, weights if weights.sum() > 0 else np.ones_like(x), 1 << bits)
+        yield bits, np.stack([levels, q_norm(x, levels)]).astype(np.float32)

@@ -41,21 +41,17 @@ class KVQuantSegment(Segment):
         self.counts = tensors["counts"]
 
     @classmethod
-    def pack(cls, flat: Flat, form: Form, tables: tuple[Tensor, Tensor, Tensor], out: int) -> KVQuantSegment:
-        """``tables``: key ranges [2, R, D], and levels for keys and for values [2, 2^bits] (to round to, to read). ``out`` values stand
-        out on each side of every token's values."""
-        ranges, key_levels, value_levels = tables
+    def pack(cls, flat: Flat, form: Form, tables: dict[str, Tensor], levels: tuple[Tensor, Tensor], out: int) -> KVQuantSegment:
+        """``tables`` are what is read by, ``levels`` what keys and values are rounded to. ``out`` values stand out on each side of every
+        token's values."""
         sinks = flat.positions < form.sink_tokens
-        held = {
-            "key_ranges": ranges,
-            "key_levels": key_levels[1],
-            "value_levels": value_levels[1],
+        held = tables | {
             "sink_keys": flat.keys[sinks],
             "sink_values": flat.values[sinks],
             "positions": in_runs(flat.positions, flat.counts),
             "counts": flat.counts,
         }
-        held |= _packed_keys(flat, form, ranges, key_levels[0], sinks) | _packed_values(flat, form, value_levels[0], out)
+        held |= _packed_keys(flat, form, tables["key_ranges"], levels[0], sinks) | _packed_values(flat, form, levels[1], out)
         return cls(held, form)
 
     def flat(self) -> Flat:
