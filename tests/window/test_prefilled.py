@@ -45,7 +45,7 @@ RECIPES = [
     "streaming_llm(budget_tokens=40)",
     f"{CHOSEN} + offload(group_tokens=16)",
     f"think(residual_tokens=16) + {PACKED}",
-    f"xkv(residual_tokens=16) + {PACKED}",
+    "xkv(residual_tokens=16) + kvquant(calibrated=False, group_tokens=8)",
     "xkv + offload(group_tokens=16)",
     f"{CHOSEN} + kvquant(calibrated=False, group_tokens=8)",
     f"self_extend(group_tokens=8, window_tokens=16) + {CHOSEN}",

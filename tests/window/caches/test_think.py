@@ -108,6 +108,13 @@ def test_rows_and_restoring(layer_of: Callable[..., Any]) -> None:
 @torch.no_grad()
 def test_the_engine_prunes_the_prompt_but_its_end_and_nothing_later(tiny: Callable[..., Any]) -> None:
     model = tiny("llama")
+    with attach(model, "think(residual_tokens=10, window_tokens=4) + kivi(bits=4, group_tokens=8, residual_tokens=20)") as w:
+        cache = w.cache()
+        model(IDS, past_key_values=cache)
+        assert [(s.tensors()["inner_kind"].numel(), int(s.counts[0, 0])) for s in cache.store(0).segments] == [(11, 24), (12, 16)]
+        for i in range(14):
+            model(IDS[:, i : i + 1], past_key_values=cache)
+        assert [type(s) for s in cache.store(0).segments] == [ThinSegment, ThinSegment]
     with attach(model, "think(residual_tokens=10, window_tokens=4)") as w:
         cache = w.cache()
         model(IDS, past_key_values=cache)
@@ -177,6 +184,6 @@ def test_what_is_refused() -> None:
     for options in ({"pruned_fraction": 1.0}, {"window_tokens": 0}, {"residual_tokens": -1}):
         with pytest.raises(ConfigError, match=next(iter(options))):
             ThinK(**options)  # type: ignore[arg-type]
-    for other in ("kvquant", "xkv", "h2o(budget_tokens=64)"):
-        with pytest.raises(RecipeError, match="think"):
+    for other, why in (("kvquant", "un-rotated"), ("xkv", "un-rotated"), ("h2o(budget_tokens=64)", "at every step")):
+        with pytest.raises(RecipeError, match=why):
             parse(f"think + {other}")

@@ -188,3 +188,5 @@ def test_what_is_refused() -> None:
     for other in ("snapkv(budget_tokens=64)", "kvzip(budget_tokens=64)"):
         with pytest.raises(RecipeError, match="every head holds other tokens"):
             parse(f"xkv + {other}")
+    with pytest.raises(RecipeError, match="kivi packs rotated keys"):
+        parse("xkv + kivi")

@@ -16,8 +16,8 @@ scheme turns them at every use). It stands on any cache that acts once after the
 
 Cost: once after the prompt O(heads · tokens · dim); reading scatters keys to full width.
 
-Errors: ConfigError for a fraction outside [0, 1) or sizes out of range; RecipeError beside `kvquant`, whose levels are calibrated by
-channel, and beside caches that drop tokens at every step.
+Errors: ConfigError for a fraction outside [0, 1) or sizes out of range; RecipeError beside caches that hold keys un-rotated, and beside
+those that drop tokens at every step.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from torch import Tensor
 
 from baywindow.errors import ConfigError, RecipeError
 from baywindow.registry import Technique, technique
-from baywindow.window.base import Calibrated, Cost, Shape, group_mean
+from baywindow.window.base import Cost, Shape, group_mean
 from baywindow.window.block import Flat
-from baywindow.window.caches.base import Encode, Joiner, Narrower, Packing, Quantiser, Segment
+from baywindow.window.caches.base import CachePolicy, Encode, Narrower, Packing, Segment
 
 
 @technique(
@@ -59,9 +59,10 @@ class ThinK(Narrower):
 
     def check_with(self, others: tuple[Technique, ...]) -> None:
         super().check_with(others)
-        if other := next((o for o in others if isinstance(o, Joiner) or (isinstance(o, Quantiser) and isinstance(o, Calibrated))), None):
+        if other := next((o for o in others if isinstance(o, CachePolicy) and o.needs_raw_keys), None):
             raise RecipeError(
-                f"{self.card.name} and {other.card.name} cannot stand in one recipe: {other.card.name} stores keys by all their channels",
+                f"{self.card.name} and {other.card.name} cannot stand in one recipe: {self.card.name} drops channels of rotated keys, and "
+                f"{other.card.name} holds them un-rotated",
                 hint="choose one of them, or think + kivi",
             )
 

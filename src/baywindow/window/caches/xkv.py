@@ -18,7 +18,7 @@ Shapes and units: per token [r] for keys and for values; bases [B, r, H · D] a 
 
 Cost: once O(tokens · width²) a group; every read O(tokens · r · H · D) a layer.
 
-Errors: ConfigError for sizes out of range; RecipeError beside caches that choose tokens head by head.
+Errors: ConfigError for sizes out of range; RecipeError beside caches that choose tokens head by head or pack rotated keys.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from baywindow.errors import ConfigError
-from baywindow.registry import technique
+from baywindow.errors import ConfigError, RecipeError
+from baywindow.registry import Technique, technique
 from baywindow.window.base import Cost, LayerInfo, Shape
 from baywindow.window.block import Flat, token_spans
-from baywindow.window.caches.base import Joiner, Segment, Together
+from baywindow.window.caches.base import Joiner, Quantiser, Segment, Together
 
 
 @technique(
@@ -65,6 +65,15 @@ class XKV(Joiner):
                 raise ConfigError.bad_value(name, getattr(self, name), "above 0 and at most 1")
         if self.residual_tokens < 0:
             raise ConfigError.bad_value("residual_tokens", self.residual_tokens, "0 or more")
+
+    def check_with(self, others: tuple[Technique, ...]) -> None:
+        super().check_with(others)
+        if packer := next((o for o in others if isinstance(o, Quantiser) and not o.needs_raw_keys), None):
+            raise RecipeError(
+                f"{self.card.name} and {packer.card.name} cannot stand in one recipe: {packer.card.name} packs rotated keys, and "
+                f"{self.card.name} holds them un-rotated",
+                hint="choose one of them",
+            )
 
     def join(self, together: Together) -> None:
         layers = together.layers

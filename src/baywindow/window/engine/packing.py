@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from baywindow.window.block import Flat
-from baywindow.window.caches.base import Encode, Packing, Phase, PlainSegment, Segment, Together
+from baywindow.window.caches.base import Packing, Phase, PlainSegment, Segment, Together
 
 if TYPE_CHECKING:
     from baywindow.window.engine.cache import WindowCache
@@ -20,12 +20,14 @@ def pack(run: LayerRun, store: Store, phase: Phase) -> None:
     """Hand old tokens to those who pack them, and what is stored to the mover."""
     packer, narrower, mover = run.parts.quantiser, run.parts.narrower, run.parts.mover
     at = Packing(info=run.runtime.info, layer=run.layer, watched=lambda: _watched(run, store))
-    group, residual = (packer.group_tokens, packer.residual_tokens) if packer is not None else (1, 0)
-    encode: Encode = packer.encode if packer is not None else _plain
     if narrower is not None and phase == "prefill":
-        store.pack(group, max(residual, narrower.residual_tokens), lambda flat: narrower.narrow(flat, at, encode))
+        if packer is not None:
+            residual = max(packer.residual_tokens, narrower.residual_tokens)
+            store.pack(packer.group_tokens, residual, lambda flat: narrower.narrow(flat, at, packer.encode))
+        # What the packer leaves as it is has no need of all channels either; it is not packed later.
+        store.pack(1, narrower.residual_tokens, lambda flat: narrower.narrow(flat, at, _plain))
     elif packer is not None:
-        store.pack(group, residual, lambda flat: encode(flat, at))
+        store.pack(packer.group_tokens, packer.residual_tokens, lambda flat: packer.encode(flat, at))
     if mover is not None:
         store.move(mover.group_tokens if packer is None else None, mover.put)
 
