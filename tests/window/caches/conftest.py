@@ -12,6 +12,7 @@ from baywindow.window import attach
 from baywindow.window.base import LayerInfo, ModelInfo
 from baywindow.window.block import Block
 from baywindow.window.caches.base import Moment
+from baywindow.window.recall import Lookup
 
 
 def layer_of(
@@ -73,3 +74,24 @@ def next_logits(tiny: Callable[..., Any]) -> Callable[[Any, str], Any]:
             return model(ids[:, :1], past_key_values=cache).logits
 
     return after
+
+
+def make_lookup(keys: Any, queries: Any, *, state: dict[str, Any] | None = None, watched: Any = None, **options: Any) -> Lookup:
+    """What a recaller is asked: queries [B, Hq, n, D] whose own keys are the last n of ``keys`` [B, H, L, D], nothing rotated."""
+    B, H, L, D = keys.shape
+    n = queries.shape[2]
+    layer = layer_of(index=options.pop("index", 5), q_heads=queries.shape[1], kv_heads=H, dim=D, scaling=options.pop("scaling", 1.0))
+    positions = options.pop("positions", torch.arange(L).expand(B, L))
+    watched = queries[:, :, :0] if watched is None else watched
+    return Lookup(
+        info=ModelInfo(name="x", layers=(layer,), trained_tokens=64, vocabulary=9), layer=layer,
+        block=Block(keys=keys, values=keys, positions=positions), past=L - n, holes=bool((positions < 0).any()),
+        keys=lambda start, stop: keys[:, :, start:stop], turn=lambda q, at: q,
+        watched=lambda: (watched, torch.arange(watched.shape[2]).expand(B, -1)), state={} if state is None else state,
+        phase=options.pop("phase", "decode"), queries=queries, q_pos=positions[:, L - n :], turned=lambda: queries, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(name="make_lookup")
+def _make_lookup() -> Callable[..., Lookup]:
+    return make_lookup

@@ -17,8 +17,8 @@ Shapes and units: tokens per key/value head; a merged token keeps the position o
 
 Cost: a round is O(tokens · chunk · dim), linear in the length.
 
-Errors: ConfigError for a chunk that is odd or below 2; RecipeError beside what acts on tokens at rest (a quantiser, an allocator, a mover). A sequence
-within the budget is left as it is.
+Errors: ConfigError for a chunk that is odd or below 2; RecipeError beside what acts on tokens at rest (a quantiser, an allocator, a
+mover). A sequence within the budget is left as it is.
 """
 
 from __future__ import annotations

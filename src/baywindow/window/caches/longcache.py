@@ -81,8 +81,9 @@ class LongCache(CachePolicy, Recaller):
     def lookup_queries(self, phase: Phase, n: int) -> int:
         return self.chunk_tokens
 
-    def renumber(self, asked: Asked) -> tuple[Tensor, Tensor]:
-        return by_rank(asked)
+    def renumber(self, asked: Asked) -> tuple[Tensor, Tensor] | None:
+        """While true positions fit into first and last tokens, they stay: nothing is further away than it would be anyway."""
+        return by_rank(asked) if asked.longest > self.global_tokens + self.local_tokens else None
 
     def learn(self, held: Held) -> None:
         """Nothing: lookups compare with the keys themselves."""

@@ -40,6 +40,8 @@ def recalled(run: LayerRun, q: Tensor, query: Tensor, q_pos: Tensor, block: Bloc
     state = known(recaller, store)
     if phase == "decode" and LEARNED not in state:
         learn_prompt(run.runtime, cache, at=run.layer.index, new=n)
+    if run.raw:  # of the whole forward, not of its first piece
+        run.runtime.forward.memo.setdefault("longest", int(q_pos.max()) + 1)
     outs = []
     for start, stop in pieces(store.seen - n, n, shared):
         rows = slice(start, stop)
@@ -108,7 +110,7 @@ def _held(run: LayerRun, state: State, block: Block, past: int) -> Held:
         past=past,
         holes=store.holes,
         keys=lambda start, stop: run.rotated_keys(block.part(start, stop)),
-        turn=run.rotate_new_at,
+        turn=lambda queries, q_pos: at_angles(run, queries, q_pos),
         watched=lambda: last_valid(store, run.parts.query_window),
         state=state,
     )
@@ -121,8 +123,17 @@ def _lookup(run: LayerRun, state: State, block: Block, past: int, phase: Phase, 
         phase=phase,
         queries=query,
         q_pos=q_pos,
-        turned=lambda: run.rotate_new_at(query, q_pos) if run.raw else q,
+        turned=lambda: at_angles(run, query, q_pos) if run.raw else q,
     )
+
+
+def at_angles(run: LayerRun, queries: Tensor, q_pos: Tensor) -> Tensor:
+    """Un-rotated queries at the angles that `LayerRun.rotated_keys` has for keys: the model's own, or those of a fixed scheme."""
+    if run.turner is None:
+        return queries
+    if run.position is None or run.position.fixed:
+        return run.rotate_new_at(queries, q_pos)
+    return run.turner.turn(queries, q_pos.clamp(min=0))
 
 
 def _attend(run: LayerRun, asked: Lookup, q: Tensor, index: Tensor | None) -> Tensor:
