@@ -25,6 +25,7 @@ from baywindow.window.block import Block, Flat
 from baywindow.window.positions.base import Asked
 
 Phase = Literal["prefill", "decode"]
+SURPRISAL = "surprisal"  # the tag that `CachePolicy.reads_surprisal` asks for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,7 @@ class CachePolicy(InsideTechnique):
 
     needs_raw_keys: ClassVar[bool] = False  # True: keys are held un-rotated and rotated at every use
     watches: ClassVar[bool] = False  # True: `watch` is called after every attention
+    reads_surprisal: ClassVar[bool] = False  # True: every token of a tail gets the tag `SURPRISAL`, −log p in nats, after its forward
 
     def query_window(self) -> int:
         """How many of the last queries to keep for `Moment.queries`."""
@@ -253,7 +255,8 @@ class Mover(CachePolicy):
 class Whole:
     """The whole cache at the end of prefill. ``ids`` [B, n] are the tokens it was filled with (−1: padding), ``layers`` those with full
     attention. ``forward(ids, watch)`` runs extra tokens [B, m] over what is held, calls ``watch(Seen)`` for each of these layers and
-    leaves nothing behind. ``keep(layer index, mask [B, H, L])`` drops the rest. ``tokenizer`` is the caller's, if one was given."""
+    leaves nothing behind. ``keep(layer index, mask [B, H, L])`` drops the rest. ``tokenizer`` is the caller's, if one was given.
+    ``turn_from`` [B] is the true position at which this prompt began, behind all that came before."""
 
     info: ModelInfo
     ids: Tensor
@@ -264,6 +267,7 @@ class Whole:
     forward: Callable[[Tensor, Callable[[Seen], None]], None]
     keep: Callable[[int, Tensor], None]
     tokenizer: Any = None
+    turn_from: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.long))
 
 
 class Finisher(CachePolicy):

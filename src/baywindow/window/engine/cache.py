@@ -41,6 +41,7 @@ class WindowCache(Cache):  # type: ignore[misc]
         self.ids: list[Tensor] = []  # [B, n] pieces on the CPU, as they came; −1 where padding stood
         self.protect_from: Tensor | None = None  # true position per row from which tokens are the question
         self.row_tokens: Tensor | None = None  # tokens a row has had, [B]
+        self.turn_from: Tensor | None = None  # true position per row at which the last prompt began
         self.prompt_slots = 0  # that went in before the prompt was closed
         self.asked_after = False  # a question comes behind a context that was compressed without it
         self.seconds: dict[str, float] = {}
@@ -91,6 +92,8 @@ class WindowCache(Cache):  # type: ignore[misc]
     def count(self, positions: Tensor) -> None:
         """New tokens at true ``positions`` [B, n] have come in."""
         new = (positions >= 0).sum(dim=1)
+        if positions.shape[1] > 1 and not self.driven:
+            self.turn_from = torch.zeros_like(new) if self.row_tokens is None else self.row_tokens
         self.row_tokens = new if self.row_tokens is None else self.row_tokens + new
         if self.mode == "auto" and positions.shape[1] > 1 and not self.driven:
             last = positions.amax(dim=1)
@@ -109,7 +112,7 @@ class WindowCache(Cache):  # type: ignore[misc]
 
     def reset(self) -> None:
         super().reset()
-        self.ids, self.row_tokens, self.protect_from, self.mode = [], None, None, "auto"
+        self.ids, self.row_tokens, self.protect_from, self.turn_from, self.mode = [], None, None, None, "auto"
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         super().reorder_cache(beam_idx)
@@ -129,6 +132,8 @@ class WindowCache(Cache):  # type: ignore[misc]
             self.row_tokens = self.row_tokens.index_select(0, index.to(self.row_tokens.device))
         if self.protect_from is not None:
             self.protect_from = self.protect_from.index_select(0, index.to(self.protect_from.device))
+        if self.turn_from is not None:
+            self.turn_from = self.turn_from.index_select(0, index.to(self.turn_from.device))
         self.ids = [piece.index_select(0, index.cpu()) for piece in self.ids]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> WindowCache:
@@ -136,7 +141,7 @@ class WindowCache(Cache):  # type: ignore[misc]
         new = WindowCache(self.runtime, question_tokens=self.question_tokens)
         new.layers = [store.__deepcopy__(memo) for store in self.stores]
         new.mode, new.ids, new.notes = self.mode, list(self.ids), list(self.notes)
-        new.protect_from, new.row_tokens = self.protect_from, self.row_tokens
+        new.protect_from, new.row_tokens, new.turn_from = self.protect_from, self.row_tokens, self.turn_from
         new.pairs = self.pairs
         new.seconds, new.asked_after = dict(self.seconds), self.asked_after
         memo[id(self)] = new

@@ -47,7 +47,7 @@ def prefill(
     positions = before[:, None] + (mask.long().cumsum(dim=1) - 1).clamp(min=0)
     if cache.question_tokens:
         cache.protect_from = before + mask.sum(dim=1) - cache.question_tokens
-    cache.driven = True
+    cache.driven, cache.turn_from = True, before
     try:
         if runtime.parts.prefill is not None:
             cache.mode = "hold"

@@ -38,6 +38,7 @@ def finish_cache(runtime: Runtime, cache: WindowCache) -> None:
                 forward=lambda ids, watch: probe_forward(runtime, cache, ids, watch),
                 keep=lambda i, mask: _keep(cache, i, mask),
                 tokenizer=runtime.tokenizer,
+                turn_from=torch.zeros_like(seen) if cache.turn_from is None else cache.turn_from,
             )
         )
         cache.spend("finish", time.perf_counter() - started)
@@ -54,7 +55,7 @@ def _keep(cache: WindowCache, index: int, mask: Tensor) -> None:
     store = cache.store(index)
     block: Block = store.view()
     if not bool(mask[block.head_positions >= 0].all()):
-        store.replace(block.keep(mask), dense=False)
+        store.replace(block.keep(mask), dense=bool(block.tags))
 
 
 @torch.no_grad()

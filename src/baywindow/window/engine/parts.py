@@ -107,6 +107,11 @@ class Parts:
         return frozenset(part.card.name for part in stay if part is not None)
 
     @property
+    def reads_surprisal(self) -> bool:
+        """Whether some part asks how surprising each token was."""
+        return any(part.reads_surprisal for part in self.caches)
+
+    @property
     def at_end(self) -> bool:
         """Whether some part acts on all layers together when the prompt is in."""
         return self.finisher is not None or self.joiner is not None

@@ -33,6 +33,7 @@ from baywindow.window.engine.picture import svg
 from baywindow.window.engine.report import Report, report_of
 from baywindow.window.engine.rotary import IdentityRotary, Turner
 from baywindow.window.engine.store import TAG, Store
+from baywindow.window.engine.surprisal import hear
 
 _numbers = itertools.count(1)
 
@@ -190,6 +191,8 @@ class Runtime:
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         cache = self.forward.cache
+        if cache is not None and self.parts.reads_surprisal and cache.mode != "probe" and self.forward.ids is not None:
+            hear(self, cache, out[0], cache.ids[-1])
         if cache is None or not self.parts.at_end or cache.driven:
             return
         if cache.mode == "auto" and self.forward.tokens > 1:
