@@ -65,6 +65,11 @@ class DictFinder:
             row /= max(1e-9, float(np.linalg.norm(row)))
         return made
 
+    embedder = "stems"
+
+    def embed_query(self, query):
+        return self.embed([query])[0]
+
     def turns(self, scope, query, k, by="both"):
         found = self.store.turns(scope)
         return [(found[at].id, score) for at, score in self.ranked(query, [t.line for t in found], by)][:k]

@@ -11,7 +11,7 @@ from baywindow.errors import ConfigError
 from baywindow.memory.memgas import MemGAS
 from baywindow.memory.memgas.describe import FILTER_RULES, KEYWORD_RULES, SUMMARY_RULES
 from baywindow.memory.memgas.graph import near
-from baywindow.memory.memgas.views import sessions_seen
+from baywindow.memory.memgas.views import described, vectors_of
 
 from .talking import GARBAGE, Talk, by_rules
 
@@ -68,9 +68,9 @@ def test_keywords_that_the_session_does_not_hold_are_dropped(memgas):
 def test_a_new_session_is_linked_to_older_ones_by_the_mixture_and_the_first_five_are_not(memgas):
     talk = memgas(first_linked=5)
     records = talk.records()
-    assert all("links" not in r.data for r in records[:5])
+    assert all(r.data["links"] == [] for r in records[:5])
     with talk.working() as work:
-        seen = sessions_seen(work, ())
+        seen = described(work)
         new = seen[5]
         older = np.concatenate([view.vectors for view in seen[:5]])
     expected = {(own, records[at // 4].id, at % 4) for own in range(4) for at in near((older @ new.vectors[own]).astype(float), 30)}
@@ -106,14 +106,31 @@ def test_links_reach_a_session_that_shares_no_word_with_the_question(memgas):
     with talk.working() as work:
         ranked = talk.system._ranked(work, "ripe picked")
         alone = MemGAS(damping=0.0, seeds=1)._ranked(work, "ripe picked")
-    assert [view.turns[0].text for view, score in ranked if score > 0][:2] == [SESSIONS["again"][0], SESSIONS["garden"][0]]
-    assert [view.turns[0].text for view, score in alone if score > 0] == [SESSIONS["again"][0]]
+    again, garden = (talk.turn(SESSIONS[name][0]).id for name in ("again", "garden"))
+    assert [view.turns[0] for view, score in ranked if score > 0][:2] == [again, garden]
+    assert [view.turns[0] for view, score in alone if score > 0] == [again]
 
 
 def test_a_spoilt_description_leaves_a_session_that_is_found_by_its_words(memgas):
     talk = memgas(told=GARBAGE, words=GARBAGE, filtered=False, k=1)
     assert talk.records()[1].text == "Anna: We bought a boat with a red sail. Anna: The sail tore."
     assert "Anna: The sail tore." in talk.recall("boat sail")
+
+
+def test_vectors_are_kept_with_their_session_and_made_again_for_another_embedder(memgas):
+    talk = memgas(filtered=False)
+    with talk.working() as work:
+        kept = described(work)[0].vectors
+        record, turns = work.records()[0], work.turns(work.records()[0].turns)
+        assert kept == pytest.approx(vectors_of(work, turns, record.text, "beans"), abs=1e-3)
+    embedded: list[str] = []
+    before = talk.finder.embed
+    talk.finder.embed = lambda texts: [embedded.extend(texts), before(texts)][1]
+    talk.search("boat sail", k=2)
+    assert not any("snowed" in text for text in embedded)  # neither in the open session nor among the best
+    talk.finder.embedder = "another"
+    talk.search("boat sail", k=2)
+    assert any("snowed" in text for text in embedded)
 
 
 def test_an_empty_memory_finds_nothing(memgas):

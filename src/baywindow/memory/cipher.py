@@ -119,7 +119,7 @@ class Cipher(MemorySystem):
         tasks = [(record, turn) for record, turn in tasks if turn in said]
         if not tasks:
             return []
-        near = work.embed([said[turn] for _, turn in tasks]) @ work.embed([query])[0]
+        near = work.embed([said[turn] for _, turn in tasks]) @ work.embed_query(query)
         found: dict[str, Recalled] = {}
         for at in np.argsort(-near, kind="stable"):
             found.setdefault(tasks[at][0].id, of_record(tasks[at][0], float(near[at])))

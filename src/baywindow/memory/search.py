@@ -45,6 +45,14 @@ class Finder:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self._meaning.embed(texts)
 
+    def embed_query(self, query: str) -> NDArray[np.float32]:
+        return self._meaning.embed_query(query)
+
+    @property
+    def embedder(self) -> str:
+        """The fingerprint of the embedder: vectors of different ones are not to be compared."""
+        return self._meaning.embedder.fingerprint
+
     def ranked(self, query: str, texts: Sequence[str], by: By = "both") -> list[tuple[int, float]]:
         """Places of texts that are not stored yet, best first."""
         depth = len(texts)

@@ -32,6 +32,7 @@ from baywindow.registry import technique
 KIND, WAITING = "state", "waiting"
 READ_TOKENS = 256
 NO_STATE = "{}"
+RETRIES = 4  # changes that wait, tried again at each add: a model that never manages them must not be asked for ever more
 READ = (
     "You see the state of things and new messages. List in order what the messages change in the state, one short sentence a change, each "
     f"with the words that say it. Questions and talk change nothing. {DATA_RULE}"
@@ -100,7 +101,7 @@ class Statler(MemorySystem):
         at_least(self, state_tokens=32)
 
     def absorb(self, work: Work, turns: Sequence[Turn]) -> None:
-        for record in work.records(WAITING):
+        for record in work.records(WAITING)[:RETRIES]:
             if self._write(work, record.text, work.turns(record.turns)):
                 work.retire(record, record.turns, reason="written into the state")
         said = [turn for turn in turns if turn.role != "system"]

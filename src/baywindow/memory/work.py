@@ -83,6 +83,15 @@ class Work:
         """Unit vectors, shape (text, dim). MissingExtraError where there is no embedder."""
         return self._finder.embed(texts)
 
+    def embed_query(self, query: str) -> NDArray[np.float32]:
+        """The unit vector of a question, shape (dim,), to compare with those of texts."""
+        return self._finder.embed_query(query)
+
+    @property
+    def embedder(self) -> str:
+        """Whose vectors these are. A system that keeps vectors of its own keeps this beside them."""
+        return self._finder.embedder
+
     def count_tokens(self, text: str) -> int:
         """Tokens of the model that will be asked; from characters where there is no model."""
         return self._caller.count_tokens(text, CHARACTERS_PER_TOKEN)
@@ -106,11 +115,10 @@ class Work:
         return [t for t in self.turns(last=last + len(fresh)) if t.id not in fresh][-last:] if last else []
 
     def records(self, kind: str | None = None, *, past: bool = False) -> list[Record]:
-        """This system's records in the scope, oldest first: the current ones, with ``past`` every version."""
+        """This system's records in the scope, in the order they were made: the current ones, with ``past`` every version."""
         stored = [] if self._anew else self._store.records(self.scope, self.system, kind=kind, past=past)
         merged = {r.id: r for r in stored} | self.changes.records
-        found = [r for r in merged.values() if self._seen(r, kind) and (past or r.current)]
-        return sorted(found, key=lambda r: (r.made_at, r.id))
+        return [r for r in merged.values() if self._seen(r, kind) and (past or r.current)]
 
     def record(self, record_id: str) -> Record | None:
         """One record of this system that the scope may see, current or not."""

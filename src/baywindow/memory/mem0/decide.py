@@ -95,6 +95,6 @@ def _replaced(work: Work, fact: Sourced, old: Record, reason: str) -> Record:
     if fact.turn.said_at >= old.said_at:
         return work.update(old, fact.text, [fact.turn], valid_from=fact.turn.said_at, reason=reason)
     made = work.add(FACT, fact.text, [fact.turn], valid_from=fact.turn.said_at, reason=reason)
-    if made.id == old.id:
-        return made
+    if made.turns != (fact.turn.id,):
+        return made  # a memory that says this rests on other turns too
     return work.retire(made, [fact.turn], valid_to=old.valid_from or old.said_at, reason=f"said before {old.id}, which contradicts it")

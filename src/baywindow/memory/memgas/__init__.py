@@ -8,8 +8,8 @@ best ``seeds`` views, and a model throws out the turns of the best ``k`` session
 Departs from the paper: see the card.
 Shapes and units: view order is session, turns, summary, keywords; ``temperature`` divides cosines; ``damping`` is the chance to follow a
 link. The arithmetic is in ``graph``.
-Cost: two calls an ended session (more if it does not fit the window); a recall embeds what this process has not seen yet, and makes
-``k`` calls with ``filtered``, else none.
+Cost: two calls an ended session (more if it does not fit the window); a recall embeds the question, the open session and the turns of
+the ``k`` best, and makes ``k`` calls with ``filtered``, else none.
 Errors: ConfigError for an option out of range; MissingExtraError without scikit-learn. A spoilt description leaves a session that is
 found by its own words.
 """
@@ -26,7 +26,7 @@ from baywindow.errors import ConfigError
 from baywindow.memory.base import MemorySystem, at_least
 from baywindow.memory.memgas.describe import SESSION, describe, helpful
 from baywindow.memory.memgas.graph import Floats, pagerank, seeds, trust
-from baywindow.memory.memgas.views import VIEWS, View, linked, links_of, sessions_seen
+from baywindow.memory.memgas.views import VIEWS, View, described, linked, links_of, packed, undescribed, vectors_of
 from baywindow.memory.records import Recalled, Turn, of_turn
 from baywindow.memory.sessions import sessions
 from baywindow.memory.summaries import unfolded
@@ -71,17 +71,18 @@ class MemGAS(MemorySystem):
     def absorb(self, work: Work, turns: Sequence[Turn]) -> None:
         *ended, _ = sessions(self._open(work), timedelta(hours=self.gap_hours)) or [[]]
         for session in ended:
+            older = described(work)
             made = describe(work, session, self.summary_tokens)
-            seen = [view for view in sessions_seen(work, ()) if view.record is not None and view.record.id != made.id]
-            if len(seen) >= self.first_linked:
-                own = next(view for view in sessions_seen(work, ()) if view.record is not None and view.record.id == made.id)
-                work.annotate(made, {**made.data, "links": linked(own, seen, self.candidates)})
+            own = View(made.turns, vectors_of(work, session, made.text, ", ".join(made.data["keywords"])), made)
+            older = [view for view in older if view.record is not None and view.record.id != made.id]
+            links = linked(own, older, self.candidates) if len(older) >= self.first_linked else []
+            work.annotate(made, {**made.data, **packed(work, own.vectors), "links": links})
 
     def recall(self, work: Work, query: str, budget_tokens: int) -> list[Recalled]:
         ranked = self._ranked(work, query)
         found = self._scored(work, query, ranked[: self.k])
         if self.filtered:
-            kept = {turn.id for view, _ in ranked[: self.k] for turn in helpful(work, query, view.turns)}
+            kept = {turn.id for view, _ in ranked[: self.k] for turn in helpful(work, query, work.turns(view.turns))}
             found = [one for one in found if one.id in kept] or found  # an over-strict filter must not lose what was found
         return sorted(work.packed(found, budget_tokens), key=lambda one: one.said_at)
 
@@ -90,10 +91,10 @@ class MemGAS(MemorySystem):
 
     def _ranked(self, work: Work, query: str) -> list[tuple[View, float]]:
         """Sessions with what the walk gives their four views together, best first."""
-        views = sessions_seen(work, sessions(self._open(work), timedelta(hours=self.gap_hours)))
+        views = described(work) + [undescribed(work, one) for one in sessions(self._open(work), timedelta(hours=self.gap_hours))]
         if not views:
             return []
-        similar = np.stack([view.vectors for view in views]) @ work.embed([query])[0]  # (session, view)
+        similar = np.stack([view.vectors for view in views]) @ work.embed_query(query)  # (session, view)
         weighed: Floats = similar * trust(similar.T.astype(np.float64), self.temperature)
         reached = pagerank(links_of(views), seeds(weighed.ravel(), self.seeds), self.damping)
         scores = reached.reshape(len(views), VIEWS).sum(axis=1)
@@ -102,8 +103,8 @@ class MemGAS(MemorySystem):
     def _scored(self, work: Work, query: str, ranked: Sequence[tuple[View, float]]) -> list[Recalled]:
         """The turns of some sessions: each by its own likeness to the question and its session's share of the walk."""
         most = max((score for _, score in ranked), default=0.0) or 1.0
-        turns = [(turn, score / most) for view, score in ranked for turn in view.turns]
-        near = work.embed([turn.line for turn, _ in turns]) @ work.embed([query])[0] if turns else []
+        turns = [(turn, score / most) for view, score in ranked for turn in work.turns(view.turns)]
+        near = work.embed([turn.line for turn, _ in turns]) @ work.embed_query(query) if turns else []
         found = [replace(of_turn(turn), score=share + float(own)) for (turn, share), own in zip(turns, near, strict=True)]
         return sorted(found, key=lambda one: -one.score)
 

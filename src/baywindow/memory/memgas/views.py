@@ -1,9 +1,15 @@
-"""A session as MemGAS sees it: four vectors side by side, and links between the vectors of different sessions."""
+"""A session as MemGAS sees it: four vectors side by side, and links between the vectors of different sessions.
+
+The vectors of a described session are kept with its record, so that a question embeds nothing but itself and the session that is open;
+those of another embedder are made again.
+"""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,28 +24,35 @@ VIEWS = 4  # session, turns, summary, keywords
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """``vectors`` is (view, dim); ``record`` is None for a session that nobody has described yet."""
+    """``turns`` are ids; ``vectors`` is (view, dim); ``record`` is None for a session that nobody has described yet."""
 
-    turns: tuple[Turn, ...]
+    turns: tuple[str, ...]
     vectors: NDArray[np.float32]
-    record: Record | None
+    record: Record | None = None
 
 
-def sessions_seen(work: Work, undescribed: Sequence[Sequence[Turn]]) -> list[View]:
-    """The described sessions, oldest first, and some that are not."""
+def described(work: Work) -> list[View]:
+    """The sessions that have a record, oldest first."""
     records = sorted(work.records(SESSION), key=lambda record: record.said_at)
-    said = {turn.id: turn for turn in work.turns([i for record in records for i in record.turns])} if records else {}
-    found: list[tuple[tuple[Turn, ...], Record | None]] = [(tuple(said[i] for i in r.turns if i in said), r) for r in records]
-    found += [(tuple(turns), None) for turns in undescribed]
-    found = [(turns, record) for turns, record in found if turns]
-    texts = [text for turns, record in found for text in _texts(turns, record)]
-    vectors = iter(work.embed(texts))
-    made = []
-    for turns, record in found:
-        whole, summary, keywords = (next(vectors) for _ in range(3))
-        mean = np.stack([next(vectors) for _ in turns]).mean(axis=0)
-        made.append(View(turns, np.stack([whole, mean, summary, keywords]), record))
-    return made
+    return [View(record.turns, _kept(work, record), record) for record in records]
+
+
+def undescribed(work: Work, session: Sequence[Turn]) -> View:
+    """A session that has no record: its own words stand for summary and keywords."""
+    return View(tuple(turn.id for turn in session), vectors_of(work, session, "", ""))
+
+
+def vectors_of(work: Work, turns: Sequence[Turn], summary: str, keywords: str) -> NDArray[np.float32]:
+    """The four views of a session, (view, dim); its own words stand for what is empty."""
+    lines = [turn.line for turn in turns]
+    whole = "\n".join(lines)
+    made = work.embed([whole, summary or whole, keywords or whole, *lines])
+    return np.stack([made[0], made[3:].mean(axis=0), made[1], made[2]])
+
+
+def packed(work: Work, vectors: NDArray[np.float32]) -> dict[str, Any]:
+    """Vectors as a record's data holds them, in half precision."""
+    return {"vectors": base64.b64encode(vectors.astype("<f2").tobytes()).decode("ascii"), "embedder": work.embedder}
 
 
 def linked(new: View, older: Sequence[View], candidates: int) -> list[list[str | int]]:
@@ -67,9 +80,8 @@ def links_of(views: Sequence[View]) -> NDArray[np.int64]:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def _texts(turns: Sequence[Turn], record: Record | None) -> list[str]:
-    """What is embedded of a session: whole, summary, keywords, and each turn."""
-    lines = [turn.line for turn in turns]
-    whole = "\n".join(lines)
-    keywords = ", ".join(record.data.get("keywords", ())) if record else ""
-    return [whole, record.text if record else whole, keywords or whole, *lines]
+def _kept(work: Work, record: Record) -> NDArray[np.float32]:
+    if record.data.get("embedder") == work.embedder:
+        stored = np.frombuffer(base64.b64decode(record.data["vectors"]), dtype="<f2")
+        return stored.reshape(VIEWS, -1).astype(np.float32)
+    return vectors_of(work, work.turns(record.turns), record.text, ", ".join(record.data.get("keywords", ())))

@@ -117,7 +117,7 @@ def _nearest(work: Work, view: View, text: str) -> list[Match]:
     def excerpt(piece: Piece) -> Match:
         return Match(piece.id, " ".join(piece.text.split())[:200])
 
-    near = work.embed([piece.text for piece in view.pieces]) @ work.embed([text])[0]
+    near = work.embed([piece.text for piece in view.pieces]) @ work.embed_query(text)
     return [excerpt(view.pieces[i]) for i in near.argsort(kind="stable")[::-1]]
 
 
