@@ -260,10 +260,10 @@ def child(folder: str, recipe: str) -> None:
 class Loaded:
     """A model, its tokenizer and its peer, and when to stop."""
 
-    def __init__(self, folder: Path, end: float) -> None:
-        self.folder, self._end = folder, end
+    def __init__(self, folder: Path, end: float, dtype: str = DTYPE) -> None:
+        self.folder, self._end, self._dtype = folder, end, dtype
         self._peer: Peer | None = None
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPE).eval()
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.left_out = ""
 
@@ -276,7 +276,7 @@ class Loaded:
             if isinstance(python, str):
                 self.left_out = python
             else:
-                self._peer = Peer(python, self.folder, DTYPE)
+                self._peer = Peer(python, self.folder, self._dtype)
         return self._peer.ask(request) if self._peer is not None else {"error": self.left_out}
 
     def close(self) -> None:

@@ -31,8 +31,8 @@ def choice(cache: SirLLM, surprisal: list[float], turn: int, budget: int) -> lis
 
 
 def test_worked_example() -> None:
-    """Ten tokens, the last three are the turn, budget 7: the turn and one sink leave room for 3 of tokens 1 to 6: 5.0, 4.0 and 3.0. With one
-    kept for recency, the two best and the newest of the others. A turn longer than the budget is chosen from: sinks, then 9, 8, 7."""
+    """Ten tokens, the last three are the turn, budget 7: the turn and one sink leave room for 3 of tokens 1 to 6: 5.0, 4.0 and 3.0. With
+    one kept for recency, the two best and the newest of the others. A turn longer than the budget is chosen from: sinks, then 9, 8, 7."""
     values = [0.0, 4.0, 1.0, 5.0, 0.5, 3.0, 0.1, 9.0, 0.0, 0.0]
     assert choice(SirLLM(sink_tokens=1), values, 3, 7) == [0, 1, 3, 5, 7, 8, 9]
     assert choice(SirLLM(sink_tokens=1, recent_tokens=1), values, 3, 7) == [0, 1, 3, 6, 7, 8, 9]

@@ -72,8 +72,8 @@ class SirLLM(Finisher, Budgeted):
     def check_with(self, others: tuple[Technique, ...]) -> None:
         if other := next((o for o in others if isinstance(o, CachePolicy) and not isinstance(o, Codec)), None):
             raise RecipeError(
-                f"{self.card.name} and {other.card.name} cannot stand in one recipe: {self.card.name} keeps a value beside every token from turn "
-                "to turn, so the tokens must stay where they are",
+                f"{self.card.name} and {other.card.name} cannot stand in one recipe: {self.card.name} keeps a value beside every token "
+                "from turn to turn, so the tokens must stay where they are",
                 hint="choose a cache that acts once after the prompt, e.g. kvzip",
             )
 
