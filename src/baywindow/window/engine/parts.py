@@ -118,8 +118,8 @@ class Parts:
 
     @property
     def croppable(self) -> bool:
-        """Whether the last tokens can be taken back: not once something was dropped or packed."""
-        return not self.caches
+        """Whether the last tokens can be taken back: not once something was dropped, packed or learned from them."""
+        return not self.caches and not (self.pattern is not None and self.pattern.remembers)
 
     def check(self, info: ModelInfo) -> None:
         """Raise CapabilityError if a part cannot work on this model, or was not prepared for it."""
