@@ -12,6 +12,12 @@ from baywindow.registry import technique
 
 @technique(room="memory", summary="two facts a turn, and which was the last", needs=("embedder",))
 class Pairs(MemorySystem):
+    embeds: bool = True  # False: vectors are made when they are first searched
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return self.card.needs if self.embeds else ()
+
     def absorb(self, work: Work, turns: Sequence[Turn]) -> None:
         for turn in turns:
             for kind in ("one", "two"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,16 +23,18 @@ numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def server() -> Iterator[Any]:
     pgserver = pytest.importorskip("pgserver", reason="needs postgres: the package pgserver")
     pytest.importorskip("psycopg", reason="needs postgres: the package psycopg")
     logging.getLogger("pgserver").setLevel(logging.WARNING)
-    try:
-        started = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
-    except (OSError, RuntimeError, AssertionError, TimeoutError) as error:
-        pytest.skip(f"needs postgres: it does not start here: {error}")
-    yield started
-    started.cleanup()
+    # Not below pytest's own folder: run by root, the server has a user of its own, who may not look in there.
+    with tempfile.TemporaryDirectory(prefix="bay-postgres-", ignore_cleanup_errors=True) as folder:
+        try:
+            started = pgserver.get_server(folder, cleanup_mode="stop")
+        except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
+            pytest.skip(f"needs postgres: it does not start here: {error}")
+        yield started
+        started.cleanup()
 
 
 @pytest.fixture

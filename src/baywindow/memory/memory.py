@@ -158,10 +158,15 @@ class Memory:
         asked = scope or self.scope
         if id is not None:
             one = self.get(id, asked)
-            return ({one.id}, set()) if isinstance(one, Turn) else (self._store.turns_under(one.id), {one.id})
+            if isinstance(one, Turn):
+                return {one.id}, set()
+            versions = {r.id for r in self._store.versions(asked, one.id)}
+            return self._store.turns_under(versions), versions
         if query is not None:
             said, made = self._store.holding(asked, query)
-            return said.union(*map(self._store.turns_under, made)), made
+            # Words that only a memory holds stand for turns that say it in others.
+            alone = [r.turns for r in self._store.records(asked, past=True, ids=list(made)) if not said.intersection(r.turns)]
+            return said.union(*alone), made
         if scope is None:
             raise ConfigError("what should be forgotten?", hint="give an id, a query, or the scope to empty")
         return {t.id for t in self._store.turns(scope)}, {r.id for r in self._store.records(scope, None, past=True)}

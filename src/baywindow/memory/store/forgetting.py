@@ -1,7 +1,7 @@
 """Forgetting: taking turns and memories out of every table, with all that was made of them, in one transaction.
 
-A memory that rests on a forgotten turn may hold its words: it goes too, in all its versions that rest on it. Its other turns are offered
-to its system again. A version that only made way for a forgotten one counts again.
+A version of a memory that rests on a forgotten turn may hold its words: it goes too. Its other turns are offered to its system again,
+and the version that had made way for it counts again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from baywindow.memory.records import Record
 from baywindow.memory.store import words
 from baywindow.memory.store.rows import record_of, turn_of
 from baywindow.memory.store.tables import absorbed, decisions, records, sources, turns
@@ -53,7 +54,7 @@ def forget(connection: sa.Connection, turn_ids: set[str], record_ids: set[str]) 
     gone_records = [record_of(row, ()) for row in connection.execute(sa.select(records).where(records.c.id.in_(gone))).mappings()]
     gone_turns = [turn_of(row) for row in connection.execute(sa.select(turns).where(turns.c.id.in_(turn_ids))).mappings()]
     numbers = words.take_out(connection, [*gone_turns, *gone_records])
-    _revive(connection, gone, {t.id: t.scope.user for t in gone_turns})
+    _close_gaps(connection, gone_records, {t.id: t.scope.user for t in gone_turns})
     connection.execute(records.delete().where(records.c.id.in_(gone)))
     connection.execute(sources.delete().where(sources.c.record.in_(gone)))
     connection.execute(decisions.delete().where(sa.or_(decisions.c.before.in_(gone), decisions.c.after.in_(gone))))
@@ -75,18 +76,36 @@ def _offer_again(connection: sa.Connection, gone: set[str], turn_ids: set[str]) 
         connection.execute(absorbed.delete().where(absorbed.c.system == system, absorbed.c.turn == turn))
 
 
-def _revive(connection: sa.Connection, gone: set[str], forgotten: dict[str, str]) -> None:
-    """Versions that made way only for what is forgotten now, or were retired by forgotten turns alone, count again."""
-    made_way = set(connection.execute(sa.select(records.c.id).where(records.c.superseded_by.in_(gone))).scalars())
-    deleted = (decisions.c.action == "DELETE", decisions.c.user.in_(set(forgotten.values())))
-    told = connection.execute(sa.select(decisions.c.id, decisions.c.before, decisions.c.turns).where(*deleted))
+def _close_gaps(connection: sa.Connection, gone: Sequence[Record], forgotten: dict[str, str]) -> None:
+    """Versions that made way for one that is forgotten make way for the next that is left. Where none is left they count again, if the
+    forgotten one did; so do those that forgotten turns alone had retired.
+    """
+    by_id = {record.id: record for record in gone}
+    made_way = sa.select(records.c.id, records.c.superseded_by).where(records.c.superseded_by.in_(by_id))
+    back = _retired_by(connection, forgotten)
+    for older, newer in connection.execute(made_way).all():
+        if older in by_id:
+            continue
+        last = by_id[newer]
+        while last.superseded_by in by_id:
+            last = by_id[last.superseded_by]
+        connection.execute(records.update().where(records.c.id == older).values(superseded_by=last.superseded_by))
+        if last.current:
+            back.add(older)
+    back -= set(by_id)
+    if back:
+        connection.execute(records.update().where(records.c.id.in_(back)).values(retired_at=None, superseded_by="", valid_to=None))
+        revived = connection.execute(sa.select(records).where(records.c.id.in_(back))).mappings()
+        words.put(connection, [record_of(row, ()) for row in revived])
+
+
+def _retired_by(connection: sa.Connection, forgotten: dict[str, str]) -> set[str]:
+    """Records that only forgotten turns had retired; those decisions go."""
+    deleted = (decisions.c.action == "DELETE", decisions.c.user.in_(set(forgotten.values())), decisions.c.undone_at.is_(None))
+    told = connection.execute(sa.select(decisions.c.id, decisions.c.before, decisions.c.turns).where(*deleted)).all()
     retired = {before: i for i, before, said in told if set(said) <= set(forgotten)}
-    back = (made_way | set(retired)) - gone
-    if not back:
-        return
-    connection.execute(records.update().where(records.c.id.in_(back)).values(retired_at=None, superseded_by="", valid_to=None))
     connection.execute(decisions.delete().where(decisions.c.id.in_(list(retired.values()))))
-    words.put(connection, [record_of(row, ()) for row in connection.execute(sa.select(records).where(records.c.id.in_(back))).mappings()])
+    return set(retired)
 
 
 def holding(connection: sa.Connection, text: str, conditions: Mapping[str, Sequence[sa.ColumnElement[bool]]]) -> tuple[set[str], set[str]]:

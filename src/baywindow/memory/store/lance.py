@@ -48,7 +48,8 @@ class Growing:
         if need > len(self.numbers):
             room = max(need, 2 * len(self.numbers), 64) - self.count
             self.numbers = np.concatenate([self.numbers[: self.count], np.zeros(room, np.int64)])
-            self.vectors = np.concatenate([self.vectors[: self.count], np.zeros((room, vectors.shape[1]), np.float32)])
+            width = vectors.shape[1]  # of an empty shelf it is not known before
+            self.vectors = np.concatenate([self.vectors[: self.count].reshape(-1, width), np.zeros((room, width), np.float32)])
         self.numbers[self.count : need] = numbers
         self.vectors[self.count : need] = vectors
         self.count = need

@@ -81,7 +81,7 @@ class Store:
         text: str | None = None,
     ) -> list[Record]:
         """Records the scope sees, oldest first: the current ones, with ``past`` every version; of one system, kind, ids, or equal text."""
-        asked = sa.select(records).where(*within(records, scope)).order_by(records.c.made_at, records.c.id)
+        asked = sa.select(records).where(*within(records, scope)).order_by(records.c.n)
         asked = asked if system is None else asked.where(records.c.system == system)
         asked = asked if past else asked.where(records.c.retired_at.is_(None))
         asked = asked if kind is None else asked.where(records.c.kind == kind)
@@ -214,10 +214,10 @@ class Store:
         return new + len(made)
 
     def forget(self, scope: Scope, turn_ids: Iterable[str] = (), record_ids: Iterable[str] = ()) -> Forgotten:
-        """Take turns and records of a scope out of every table, with all versions and all that rests on the turns."""
+        """Take turns and records of a scope out of every table, with all that rests on the turns."""
         with self.database.writing() as connection:
             said = _seen(connection, turns, scope, turn_ids)
-            made = forgetting.versions(connection, _seen(connection, records, scope, record_ids)) if record_ids else set()
+            made = set(_seen(connection, records, scope, record_ids))
             gone = [forgetting.forget(connection, set(), made)] if made else []
             for at in range(0, len(said), IDS_AT_ONCE):
                 gone.append(forgetting.forget(connection, set(said[at : at + IDS_AT_ONCE]), set()))
@@ -230,10 +230,10 @@ class Store:
         with self.database.reading() as connection:
             return forgetting.holding(connection, text, conditions)
 
-    def turns_under(self, record_id: str) -> set[str]:
-        """The turns that any version of a memory rests on."""
+    def turns_under(self, record_ids: Iterable[str]) -> set[str]:
+        """The turns that some records rest on."""
         with self.database.reading() as connection:
-            return forgetting.turns_under(connection, forgetting.versions(connection, [record_id]))
+            return forgetting.turns_under(connection, record_ids)
 
     def compact(self) -> None:
         """Rewrite the database so that nothing of what was forgotten is left in its files."""

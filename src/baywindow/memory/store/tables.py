@@ -55,7 +55,8 @@ turns = Table(
 records = Table(
     "records",
     metadata,
-    Column("id", String, primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=True),  # the order in which they were made
+    Column("id", String, nullable=False, unique=True),
     Column("system", String, nullable=False),
     Column("kind", String, nullable=False),
     Column("text", Text, nullable=False),
@@ -72,6 +73,7 @@ records = Table(
     Index("records_by_scope", "system", "user", "agent", "session"),
     Index("records_by_text", "system", "user", "digest"),
     Index("records_by_newer", "superseded_by"),
+    sqlite_autoincrement=True,
 )
 sources = Table(
     "sources",

@@ -43,7 +43,8 @@ def turns() -> None:
 def records() -> None:
     op.create_table(
         "records",
-        sa.Column("id", sa.String, primary_key=True),
+        sa.Column("n", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("id", sa.String, nullable=False, unique=True),
         sa.Column("system", sa.String, nullable=False),
         sa.Column("kind", sa.String, nullable=False),
         sa.Column("text", sa.Text, nullable=False),
@@ -55,6 +56,7 @@ def records() -> None:
         sa.Column("superseded_by", sa.String, nullable=False),
         sa.Column("decision", sa.String, nullable=False),
         sa.Column("data", sa.JSON, nullable=False),
+        sqlite_autoincrement=True,
     )
     op.create_index("records_by_scope", "records", ["system", "user", "agent", "session"])
     op.create_index("records_by_text", "records", ["system", "user", "digest"])
