@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 EXTRAS ?= local,dev
 
-.PHONY: install demo test fast docs bench-index bench-ask bench-window bench-readers bench-planted bench-reference bench-context clean
+.PHONY: install demo test fast docs bench-serve bench-index bench-ask bench-window bench-readers bench-planted bench-reference bench-context clean
 
 # Always asked, because only the script can tell a good environment from a broken one; takes a moment when nothing changed.
 install:
@@ -37,6 +37,10 @@ bench-readers: install
 
 bench-planted: install
 	$(BIN)/python benchmarks/planted.py
+
+# Resumable; each part is kept as it is finished.
+bench-serve: install
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/serve.py
 
 bench-window: install
 	$(BIN)/python benchmarks/window.py
