@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from baywindow.window.base import LayerInfo, ModelInfo
+from baywindow.window.patterns.base import Glance
 
 BASE = 10000.0
 
@@ -62,3 +63,19 @@ def _layer_of() -> Callable[..., LayerInfo]:
 @pytest.fixture(name="info_of")
 def _info_of() -> Callable[..., ModelInfo]:
     return info_of
+
+
+def glance_at(q: Any, k: Any, *, layer: LayerInfo | None = None, state: Any = None) -> Glance:
+    """A glance at queries [B, Hq, n, D] that are the last of keys [B, H, L, D]; the values are the keys."""
+    layer = layer or layer_of(heads=q.shape[1], kv=k.shape[1], dim=q.shape[3])
+    pos = torch.arange(k.shape[2]).expand(q.shape[0], -1)
+    keys = k.repeat_interleave(layer.group, dim=1)
+    return Glance(
+        info=info_of(layer), layer=layer, q=q, k=k, v=k, raw_q=q, raw_k=None, q_pos=pos[:, -q.shape[2] :], k_pos=pos,
+        logits=lambda a, b: q[:, :, a:b] @ keys.transpose(2, 3) * layer.scaling, turn=turned, state={} if state is None else state,
+    )  # fmt: skip
+
+
+@pytest.fixture(name="glance_at")
+def _glance_at() -> Callable[..., Glance]:
+    return glance_at

@@ -39,6 +39,7 @@ class Attending:
     turner: Turner | None
     query: Tensor
     q_pos: Tensor
+    weigh: Callable[[Tensor], Tensor] | None = None  # logits with −inf where hidden, changed before the softmax
     _keys: list[Tensor] = field(default_factory=list)
 
     def weights(self, start: int, stop: int) -> Tensor:
@@ -58,7 +59,8 @@ class Attending:
         logits = self.logits(start, stop)
         if (stands_for := self.block.tags.get(LOG_TOKENS)) is not None:
             logits = logits + by_query_head(stands_for.unsqueeze(2), self.layer)
-        weights = torch.softmax(logits.masked_fill_(~mask, -torch.inf), dim=-1)
+        logits = logits.masked_fill_(~mask, -torch.inf)
+        weights = torch.softmax(logits if self.weigh is None else self.weigh(logits), dim=-1)
         return weights if bool(mask.any(dim=-1).all()) else weights.nan_to_num(0.0)
 
     def logits(self, start: int, stop: int) -> Tensor:

@@ -101,7 +101,7 @@ def _rows(q: Tensor, piece: Piece, h: int) -> Tensor:
 
 def _fused(one: Turned, values: Tensor, selection: BlockSelection, scaling: float) -> Tensor:
     """One angle a key. [B · h, group, n, Dv]."""
-    B, Hq, n, D = one.q.shape
+    B, Hq, n, _ = one.q.shape
     h = selection.heads
     out, norm = own_blocks(one, values, selection.q_tokens, scaling)
     out, norm = out.view(B * h, Hq // h, n, -1), norm.view(B * h, Hq // h, n)
@@ -159,7 +159,8 @@ def _eager(attending: Attending, turned: list[Turned], piece: Piece, h: int) -> 
 def _pairs(attending: Attending, branch: int, piece: Piece, h: int) -> Tensor | None:
     """Which pairs of the piece a branch is for: bool [heads, 1, rows, M]."""
     asked = attending.asked
-    assert asked is not None and attending.branches is not None
+    assert asked is not None
+    assert attending.branches is not None
     pairs = attending.branches[branch].pairs
     if pairs is None:
         return None

@@ -7,7 +7,7 @@ compression back (``hold``) until the last piece, or lets every piece be compres
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -100,6 +100,20 @@ class WindowCache(Cache):  # type: ignore[misc]
             self.protect_from = last - self.question_tokens + 1 if self.question_tokens else None
         if self.mode == "closed" and positions.shape[1] > 1:
             self.asked_after = True
+
+    def absorb(self, forks: Sequence[WindowCache]) -> None:
+        """Hold, behind what is held, all that copies of this cache have read since they were made, each at its own positions. Their common
+        past is held once; the next token of a row stands behind the farthest of them."""
+        first = self.row_tokens if self.row_tokens is not None else torch.zeros(1, dtype=torch.long)
+        past, spent = len(self.ids), dict(self.seconds)
+        for i, store in enumerate(self.stores):
+            store.absorb([fork.store(i) for fork in forks], first)
+        for fork in forks:
+            assert fork.row_tokens is not None
+            self.ids += fork.ids[past:]
+            self.row_tokens = fork.row_tokens if self.row_tokens is None else torch.maximum(self.row_tokens, fork.row_tokens)
+            for name, seconds in fork.seconds.items():
+                self.spend(name, seconds - spent.get(name, 0.0))
 
     def crop(self, tokens_to_remove: int) -> None:
         """Take back the last ``-tokens_to_remove`` tokens (assisted decoding)."""

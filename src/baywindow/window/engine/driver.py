@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from baywindow.errors import BudgetError, ConfigError
+from baywindow.window.base import State
+from baywindow.window.caches.base import Feed, Piece
 from baywindow.window.engine.cache import WindowCache
 from baywindow.window.engine.memory import give_back
 
@@ -27,12 +31,14 @@ def prefill(
     chunk_tokens: int = CHUNK_TOKENS,
     each_chunk: bool = False,
     close: bool = True,
+    starts: tuple[int, ...] = (),
 ) -> WindowCache:
     """Put ``ids`` [B, n] (left-padded where ``mask`` [B, n] is 0) into the cache behind what it holds.
 
     Caches that drop tokens act once, on the whole context, so the result does not depend on ``chunk_tokens``; with ``each_chunk`` they
     act after every chunk, and memory grows with the budget instead of the length. ``close`` ends the prompt: later tokens are
-    kept. Without it nothing is dropped yet, and the next call or prompt forward takes part in the choice.
+    kept. Without it nothing is dropped yet, and the next call or prompt forward takes part in the choice. ``starts`` are the columns at
+    which parts of the context begin, for techniques that read them apart.
 
     Raises ConfigError for an empty context or an impossible mask; BudgetError, naming a budget that would fit, if memory runs out.
     """
@@ -49,9 +55,8 @@ def prefill(
         cache.protect_from = before + mask.sum(dim=1) - cache.question_tokens
     cache.driven, cache.turn_from = True, before
     try:
-        if runtime.parts.prefill is not None:
-            cache.mode = "hold"
-            runtime.parts.prefill.feed(ids, mask, lambda i, m, p: forward(runtime, cache, i, m, p))
+        if runtime.parts.prefill is not None and cache.get_seq_length() == 0:
+            feed_apart(runtime, cache, Piece(ids=ids, mask=mask, positions=positions), starts, chunk_tokens)
         else:
             _feed_chunks(runtime, cache, (ids, mask, positions), chunk_tokens, each_chunk, close)
         if close:
@@ -64,6 +69,31 @@ def prefill(
     finally:
         cache.driven = False
     return cache
+
+
+def feed_apart(runtime: Runtime, cache: WindowCache, whole: Piece, starts: tuple[int, ...], chunk_tokens: int) -> None:
+    """Let the recipe's own prefill feed the context. Nothing is dropped meanwhile."""
+    assert runtime.parts.prefill is not None
+    part = runtime.parts.prefill
+    cache.mode = "hold"
+
+    def step(into: WindowCache, piece: Piece) -> None:
+        for start in range(0, piece.ids.shape[1], chunk_tokens):
+            cut = slice(start, start + chunk_tokens)
+            forward(runtime, into, piece.ids[:, cut], piece.mask[:, cut], piece.positions[:, cut])
+
+    def apart(pieces: Sequence[Piece]) -> None:
+        forks = [copy.deepcopy(cache) for _ in pieces]
+        for fork, piece in zip(forks, pieces, strict=True):
+            fork.driven, fork.mode = True, "hold"
+            step(fork, piece)
+        cache.absorb(forks)
+
+    def keep(states: State) -> None:
+        for layer in runtime.info.full_layers:
+            cache.store(layer.index).states.setdefault(part.card.name, {}).update({name: t.clone() for name, t in states.items()})
+
+    part.feed(Feed(whole=whole, starts=starts, step=lambda piece: step(cache, piece), apart=apart, keep=keep))
 
 
 def _feed_chunks(

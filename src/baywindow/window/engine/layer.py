@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +137,16 @@ class LayerRun:
             turner=self.turner,
             query=query,
             q_pos=q_pos,
+            weigh=self._weigh(block),
         )
+
+    def _weigh(self, block: Block) -> Callable[[Tensor], Tensor] | None:
+        """How the recipe's prefill wants what it fed to be weighed, if it does."""
+        part, store = self.parts.prefill, self.store
+        if part is None or store is None or self.layer.is_sliding or not part.weighs(state := store.states.get(part.card.name, {})):
+            return None
+        k_pos = block.positions if block.positions.dim() == 3 else block.positions[:, None]
+        return lambda logits: part.weigh(logits, k_pos, state)
 
     def allowed_rows(self, query: Tensor, q_pos: Tensor, block: Block) -> Any:
         """A function of a row range: the model's mask on true positions, narrowed by the pattern."""
@@ -200,7 +210,7 @@ class LayerRun:
 
     def _dense(self, attending: Attending) -> Tensor:
         n = attending.q.shape[2]
-        if attending.branches is not None and len(attending.branches) > 1:
+        if attending.weigh is not None or (attending.branches is not None and len(attending.branches) > 1):
             return attending.run()
         q, keys, values = attending.q, attending.block.keys, attending.block.values
         if attending.branches is not None:

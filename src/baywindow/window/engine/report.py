@@ -50,7 +50,7 @@ def report_of(runtime: Runtime, cache: WindowCache) -> Report:
     """Read off a cache; nothing is changed."""
     rows = [] if cache.row_tokens is None else cache.row_tokens.tolist()
     element = next(runtime.model.parameters()).element_size()
-    slots = cache.get_seq_length()
+    slots = max(cache.get_seq_length(), sum(piece.shape[1] for piece in cache.ids))  # parts read apart share positions
     stock = sum(
         len(rows) * layer.kv_heads * (layer.head_dim + layer.value_dim) * element * min(slots, (layer.sliding_window or slots + 1) - 1)
         for layer in runtime.info.layers

@@ -7,7 +7,7 @@ once the layer has attended. Lengths that transformers asks for are *logical*: h
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,6 +165,17 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
             self.segments = [PlainSegment(Flat.of(block))]
             self.tail = Tail(Block(keys=block.keys[:, :, :0], values=block.values[:, :, :0], positions=block.head_positions[:, :, :0]))
             self.holes = True
+
+    def absorb(self, forks: Sequence[Store], first: Tensor) -> None:
+        """Hold, behind what is held, what ``forks`` of this store have read at positions from ``first`` [B] on."""
+        blocks = [self.view()] if self.tail is not None else []
+        for fork in forks:
+            block = fork.view()
+            blocks.append(block.keep(block.head_positions >= first.to(block.keys.device)[:, None, None]))
+        whole = Block.join(blocks)
+        self.replace(whole.keep(whole.head_positions >= 0), dense=True)
+        self.seen = max(self.seen, *(fork.seen for fork in forks))
+        self.gaps, self.is_initialized = True, True
 
     def pack(self, group: int, residual: int, encode: Callable[[Flat], Segment]) -> None:
         """Move the oldest plain tokens, in whole groups, into an encoded segment; at least ``residual`` a row and head stay plain."""

@@ -130,8 +130,8 @@ class HiP(Budgeted, BlockPattern):
 
 
 def tree_search(q: Tensor, k: Tensor, counts: Tensor, kept: int, k_tokens: int) -> Tensor:
-    """The ``kept`` blocks among the first ``counts`` [nQ] that queries ``q`` [B, H, nQ, S, D] match best by halving: int64 [B, H, nQ, kept],
-    ascending, −1 (in front) where there are fewer. ``k`` [B, H, L, D]; block j holds the keys from j · k_tokens on."""
+    """The ``kept`` blocks among the first ``counts`` [nQ] that queries ``q`` [B, H, nQ, S, D] match best by halving: int64
+    [B, H, nQ, kept], ascending, −1 (in front) where there are fewer. ``k`` [B, H, L, D]; block j holds the keys from j · k_tokens on."""
     B, H, nQ = q.shape[:3]
     j = torch.arange(kept, device=q.device)
     many = counts[:, None] > kept
