@@ -16,9 +16,10 @@ def packed_bytes(n: int, bits: int) -> int:
 def pack_bits(codes: Tensor, bits: int) -> Tensor:
     """``codes`` [..., n], each below 2^bits (bits 1 to 8), as uint8 [..., packed_bytes(n, bits)]."""
     padded = torch.nn.functional.pad(codes, (0, -codes.shape[-1] % CODES))
-    eights = padded.unflatten(-1, (padded.shape[-1] // CODES, CODES)).long()
+    eights = padded.reshape(*codes.shape[:-1], padded.shape[-1] // CODES, CODES).long()
     words = (eights << _shifts(bits, CODES, codes)).sum(dim=-1)
-    return ((words[..., None] >> _shifts(8, bits, codes)) & 255).to(torch.uint8).flatten(-2)
+    packed: Tensor = (words[..., None] >> _shifts(8, bits, codes)) & 255
+    return packed.to(torch.uint8).flatten(-2)
 
 
 def unpack_bits(packed: Tensor, bits: int, n: int) -> Tensor:

@@ -102,8 +102,8 @@ class XKV(Joiner):
         tokens = held.sum(dim=1) - self.residual_tokens
         if together.protect_from is not None:
             tokens = torch.minimum(tokens, (held & (positions < together.protect_from[:, None])).sum(dim=1))
-        widths = tuple(sum(i.kv_heads * dim(i) for i in group) for dim in (lambda i: i.head_dim, lambda i: i.value_dim))
-        return torch.where(self._factor_numbers(tokens, *widths) < tokens * sum(widths), tokens, 0)
+        keys, values = sum(i.kv_heads * i.head_dim for i in group), sum(i.kv_heads * i.value_dim for i in group)
+        return torch.where(self._factor_numbers(tokens, keys, values) < tokens * (keys + values), tokens, 0)
 
     def _factor_numbers(self, tokens: Tensor, key_width: int, value_width: int) -> Tensor:
         """Numbers that the factors of so many tokens hold."""
@@ -209,7 +209,7 @@ def factors(layers: list[list[Tensor]], share: float) -> tuple[Tensor, list[Tens
         vectors = torch.linalg.eigh(exact.T @ exact).eigenvectors[:, -rank:].to(exact.dtype)
         tokens.append((exact @ vectors).to(matrix.dtype))
         bases.append(vectors.T.to(matrix.dtype))
-    return torch.cat(tokens), [part.contiguous() for part in torch.stack(bases).split(widths, dim=2)]
+    return torch.cat(tokens), [part.contiguous() for part in torch.split(torch.stack(bases), widths, dim=2)]
 
 
 def multiplied(rows: Tensor, basis: Tensor, tokens: list[int], heads: int) -> Tensor:

@@ -145,14 +145,14 @@ class KVQuant(Calibrated, Quantiser):
         share = 50 * self.outlier_fraction
         low, high = np.percentile(keys, [share, 100 - share], axis=1)
         ranges = np.stack([(high + low) / 2, (high - low) / 2]).astype(np.float32)
-        return ranges, (keys - ranges[0][:, None]) / np.maximum(ranges[1][:, None], TINY)
+        return ranges, ((keys - ranges[0][:, None]) / np.maximum(ranges[1][:, None], TINY)).astype(np.float32)
 
     def _scaled_values(self, values: Array) -> Array:
         """``values`` [H, n, D] by their token's range without its outliers."""
         out = beyond(self.outlier_fraction, values.shape[-1])
         ordered = np.sort(values, axis=-1)
         low, high = ordered[..., out, None], ordered[..., -1 - out, None]
-        return (values - (high + low) / 2) / np.maximum((high - low) / 2, TINY)
+        return ((values - (high + low) / 2) / np.maximum((high - low) / 2, TINY)).astype(np.float32)
 
 
 def levels_for(scaled: Array, gradients: Array) -> Iterator[tuple[int, Array]]:

@@ -81,4 +81,5 @@ def q_norm(values: Floats, levels: Floats) -> Floats:
     rounded = nearest(values, levels)
     spread = rounded.std()
     scale = values.std() / spread if spread > 0 else 1.0
-    return (levels - rounded.mean()) * scale + values.mean()
+    restored: Floats = (levels - rounded.mean()) * scale + values.mean()
+    return restored

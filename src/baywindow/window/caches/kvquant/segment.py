@@ -106,8 +106,9 @@ class KVQuantSegment(Segment):
 
     @classmethod
     def restore(cls, tensors: dict[str, Tensor]) -> Segment:
-        *numbers, dtype = tensors["form"].tolist()
-        return cls({name: t for name, t in tensors.items() if name != "form"}, Form(*numbers, DTYPES[dtype]))
+        bits, key_dim, value_dim, sinks, dtype = tensors["form"].tolist()
+        form = Form(bits, key_dim, value_dim, sinks, DTYPES[dtype])
+        return cls({name: t for name, t in tensors.items() if name != "form"}, form)
 
 
 # -- packing ------------------------------------------------------------------------------------------------------------------------
