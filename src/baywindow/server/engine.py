@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from baywindow.recipe import Recipe
 from baywindow.registry import Technique
 from baywindow.server.fair import Fair
 
+GATHER_S = 0.03
 MOST_GATHERED = 64  # waiting rows looked at for one batch; the model says how many of them go together
 T = TypeVar("T")
 Inside = tuple[Technique, ...]
@@ -50,10 +52,11 @@ class Errand:
 
 
 class Engine:
-    """Owns the model. `close` finishes what runs and refuses what waits."""
+    """Runs the model. ``expected`` tells how many requests are under way, and so how many rows may be about to come."""
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: LanguageModel, expected: Callable[[], int] = lambda: 0) -> None:
         self.model = model
+        self._expected = expected
         self.batches = 0  # run so far, with `rows` for the metrics
         self.rows = 0
         self._waiting: Fair[Row | Errand] = Fair()
@@ -114,12 +117,19 @@ class Engine:
         rows = [first]
         try:
             view = self._with(first.inside)
+            self._await_company()
             rows = self._gathered(tenant, first, view)
             if rows:
                 self._run(view, rows)
         except BaseException as error:  # each of its rows is told; this thread goes on
             for row in rows:
                 row.said.put(error)
+
+    def _await_company(self) -> None:
+        """A moment for those who came at the same time and are still being counted: else they wait for a whole reply."""
+        end = time.monotonic() + GATHER_S
+        while len(self._waiting) + 1 < self._expected() and time.monotonic() < end:
+            time.sleep(GATHER_S / 10)
 
     def _gathered(self, tenant: str, first: Row, view: LanguageModel) -> list[Row]:
         """The rows of the next batch, ``first`` among them; the others that were looked at go back in front."""

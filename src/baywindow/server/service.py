@@ -75,8 +75,8 @@ class Service:
         self.needs_key = options.require_keys or not options.local
         if self.needs_key and not len(self.keys):
             raise ConfigError(f"a server at {options.host} needs API keys", hint="make one first: bay serve --new-key NAME")
-        self.engine = Engine(model) if model is not None else None
         self.work = Work(options.places, shared=len(self.keys) > 1)
+        self.engine = Engine(model, lambda: self.work.busy) if model is not None else None
         self.rates = Rates(options.requests_per_minute)
         self.files = Files(home / "tenants", most_bytes=options.quota_bytes)
         self.stores = Stores(home / "tenants", self.files, embedder=lambda: self.embedder, chunk_tokens=settings.chunk_tokens)
