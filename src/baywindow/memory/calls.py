@@ -71,9 +71,13 @@ class Caller:
         stop: tuple[str, ...] = (),
         schema: dict[str, Any] | None = None,
     ) -> str | None:
-        """One reply as text, or None if the budget does not allow the call. Raises ContextLengthError if the prompt cannot fit."""
-        sampling = Sampling(max_new_tokens=1, examples=tuple(examples))
-        prompt_tokens = self.model.prompt_tokens(prompt, sampling)
+        """One reply as text, or None if the budget does not allow the call. Raises ContextLengthError if the prompt cannot fit; examples
+        for which there is no room are left out.
+        """
+        prompt_tokens = self.model.prompt_tokens(prompt, Sampling(max_new_tokens=1, examples=tuple(examples)))
+        if examples and prompt_tokens + max_new_tokens > self.model.context_length:
+            examples = ()
+            prompt_tokens = self.model.prompt_tokens(prompt, Sampling(max_new_tokens=1))
         left = self.model.context_length - prompt_tokens
         if left < 1:
             raise ContextLengthError(

@@ -46,6 +46,25 @@ ANSWER = (
     f"nothing for a question. {DATA_RULE}"
 )
 
+READ_EXAMPLES = (
+    (
+        'State: {"lamp": {"is": "off"}}\n\n<conversation>\n[1] Monday 8 May 2023, Anna: I turned the lamp on.\n</conversation>',
+        '{"reasoning": "The lamp changes.", "changes": [{"message": 1, "quote": "turned the lamp on", "change": "the lamp is on"}]}',
+    ),
+)
+WRITE_EXAMPLES = (
+    (
+        'State: {"lamp": {"is": "off"}, "door": {"is": "open"}}\nChange: the lamp is on',
+        '{"reasoning": "Only the lamp.", "state": {"lamp": {"is": "on"}, "door": {"is": "open"}}}',
+    ),
+)
+ANSWER_EXAMPLES = (
+    (
+        'State: {"lamp": {"is": "off"}}\n\n<conversation>\n[1] Monday 8 May 2023, Anna: Is the lamp on?\n</conversation>',
+        '{"reasoning": "The state says off.", "reply": "No, it is off.", "changes": []}',
+    ),
+)
+
 State = dict[str, dict[str, str]]
 
 
@@ -106,7 +125,9 @@ class Statler(MemorySystem):
                 work.retire(record, record.turns, reason="written into the state")
         said = [turn for turn in turns if turn.role != "system"]
         for batch in batches(said, lambda some: work.room(_reading(_shown(self.state(work)), some), READ_TOKENS)):
-            reply = work.ask(_reading(_shown(self.state(work)), batch), Changes, name="statler read", max_new_tokens=READ_TOKENS)
+            reply = work.ask(
+                _reading(_shown(self.state(work)), batch), Changes, name="statler read", max_new_tokens=READ_TOKENS, examples=READ_EXAMPLES
+            )
             if reply is None:
                 self._wait(work, [(turn.line, turn) for turn in batch if turn.role == "user"])
                 continue
@@ -121,7 +142,7 @@ class Statler(MemorySystem):
     def step(self, work: Work, turn: Turn) -> Step:
         """One message of a task: the reply to it, after which the state holds what it changed. A failed reader gives an empty reply."""
         prompt = _stepping(_shown(self.state(work)), turn)
-        reply = work.ask(prompt, Answer, name="statler step", max_new_tokens=READ_TOKENS)
+        reply = work.ask(prompt, Answer, name="statler step", max_new_tokens=READ_TOKENS, examples=ANSWER_EXAMPLES)
         for change in reply.changes if reply else ():
             if change.strip() and not unsaid(change, [*evidence([turn]), _shown(self.state(work))]):
                 self._apply(work, change, turn)
@@ -159,7 +180,7 @@ class Statler(MemorySystem):
         tokens = min(self.state_tokens, 2 * work.count_tokens(_shown(old)) + READ_TOKENS)
         if not turns or work.room(prompt, tokens) < 0:
             return False
-        reply = work.ask(prompt, Written, name="statler write", max_new_tokens=tokens)
+        reply = work.ask(prompt, Written, name="statler write", max_new_tokens=tokens, examples=WRITE_EXAMPLES)
         if reply is None or not _follows(old, reply.state, change, [*evidence(turns), change, _shown(old)]):
             return False
         if kept:

@@ -24,6 +24,12 @@ from baywindow.models.base import Message, Prompt
 EMPTY = "Empty"
 REASONING_TOKENS = 64
 SHORTEN = "Say the same in fewer words. Keep names, dates and numbers."
+EXAMPLES = (
+    (
+        "Old summary: Anna has a cat.\n\n<conversation>\n[1] Monday 8 May 2023, Anna: I adopted a dog yesterday.\n</conversation>",
+        '{"reasoning": "She has a dog too now.", "summary": "Anna has a cat, and since 7 May 2023 a dog."}',
+    ),
+)
 _LABEL = re.compile(r"^\W*(?:(?:updated|new) )?(?:memory|summary)\W*:\s*", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 
@@ -59,7 +65,7 @@ def folded(work: Work, how: Folding, old: str, turns: Sequence[Turn]) -> tuple[s
     spare = max(0, how.summary_tokens - work.count_tokens(old))  # by which the summary may grow from batch to batch
     parts = batches(turns, lambda some: work.room(how.prompt(old, some), how.reply_tokens) - spare)
     for n, batch in enumerate(parts):
-        reply = work.ask(how.prompt(old, batch), Summary, name=how.name, max_new_tokens=how.reply_tokens)
+        reply = work.ask(how.prompt(old, batch), Summary, name=how.name, max_new_tokens=how.reply_tokens, examples=EXAMPLES)
         text = grounded(reply.summary, [old, *evidence(batch)]) if reply else ""
         if not text:
             work.note(f"{how.name}: no usable summary came; the turns are kept as they were said")

@@ -23,15 +23,16 @@ SYSTEM = (
     "Write each fact as a full sentence that names the person and the date, never 'I', 'she' or 'yesterday'. "
     f"Copy the words that say it. Greetings and questions are no facts. {DATA_RULE}"
 )
+# For base models; the last one weighs most with small ones, so it is the one that finds something.
 EXAMPLES = (
+    (
+        "New messages:\n<conversation>\n[1] Monday 8 May 2023, Tom: Good morning!\n</conversation>",
+        '{"reasoning": "A greeting.", "facts": []}',
+    ),
     (
         "New messages:\n<conversation>\n[1] Monday 8 May 2023, Anna: Hi! I adopted a dog yesterday.\n</conversation>",
         '{"reasoning": "Anna tells of a new dog.", "facts": [{"message": 1, "quote": "I adopted a dog yesterday", '
         '"fact": "Anna adopted a dog on 7 May 2023."}]}',
-    ),
-    (
-        "New messages:\n<conversation>\n[1] Monday 8 May 2023, Tom: Good morning!\n</conversation>",
-        '{"reasoning": "A greeting.", "facts": []}',
     ),
 )
 

@@ -34,6 +34,11 @@ EXAMPLES = (
     ),
 )
 
+CONFLICT_EXAMPLES = (
+    ("Earlier: Tom has dog\nLater: Tom has cat", '{"reasoning": "One can have a dog and a cat.", "both_true": true}'),
+    ("Earlier: Tom lives in Rome\nLater: Tom lives in Oslo", '{"reasoning": "He lives in one place.", "both_true": false}'),
+)
+
 
 class Edge(BaseModel):
     subject: str
@@ -80,7 +85,7 @@ def _both_true(work: Work, old: Record, text: str) -> bool:
         Message("system", CONFLICT_SYSTEM),
         Message("user", f"Earlier: {defused(old.text)}\nLater: {defused(text)}\n\n{worded(Conflict)}"),
     )
-    reply = work.ask(prompt, Conflict, name="mem0 conflict", max_new_tokens=EDGES_TOKENS)
+    reply = work.ask(prompt, Conflict, name="mem0 conflict", max_new_tokens=EDGES_TOKENS, examples=CONFLICT_EXAMPLES)
     return reply is None or reply.both_true  # in doubt both stay
 
 

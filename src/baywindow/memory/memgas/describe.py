@@ -23,6 +23,20 @@ FILTER_RULES = (
     f"{DATA_RULE}"
 )
 
+KEYWORD_EXAMPLES = (
+    (
+        "<conversation>\n[1] Monday 8 May 2023, Anna: I adopted a dog in Lyon.\n</conversation>",
+        '{"reasoning": "Anna tells of a dog.", "keywords": ["Anna", "dog", "Lyon"]}',
+    ),
+)
+FILTER_EXAMPLES = (
+    (
+        "<conversation>\n[1] Monday 8 May 2023, Anna: Hi!\n[2] Monday 8 May 2023, Anna: I adopted a dog in Lyon.\n</conversation>\n\n"
+        "Question: Where is Anna's dog from?",
+        '{"reasoning": "It asks for the place.", "messages": [2]}',
+    ),
+)
+
 
 class Keywords(BaseModel):
     reasoning: str = Field(description="what it is about")
@@ -51,7 +65,7 @@ def helpful(work: Work, query: str, turns: Sequence[Turn]) -> list[Turn]:
 
     kept: list[Turn] = []
     for batch in batches(turns, lambda some: work.room(prompt(some), REPLY_TOKENS)):
-        reply = work.ask(prompt(batch), Helpful, name="memgas filter", max_new_tokens=REPLY_TOKENS)
+        reply = work.ask(prompt(batch), Helpful, name="memgas filter", max_new_tokens=REPLY_TOKENS, examples=FILTER_EXAMPLES)
         kept += batch if reply is None else [batch[n - 1] for n in reply.messages if 1 <= n <= len(batch)]
     return kept
 
@@ -65,6 +79,6 @@ def _keywords(work: Work, session: Sequence[Turn]) -> list[str]:
     said = set(words(" ".join(turn.line for turn in session)))
     found: list[str] = []
     for batch in batches(session, lambda some: work.room(prompt(some), REPLY_TOKENS)):
-        reply = work.ask(prompt(batch), Keywords, name="memgas keywords", max_new_tokens=REPLY_TOKENS)
+        reply = work.ask(prompt(batch), Keywords, name="memgas keywords", max_new_tokens=REPLY_TOKENS, examples=KEYWORD_EXAMPLES)
         found += reply.keywords if reply else ()
     return [word for word in dict.fromkeys(w.strip() for w in found) if words(word) and set(words(word)) <= said]

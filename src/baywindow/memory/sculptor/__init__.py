@@ -39,6 +39,13 @@ TIDY = (
     f"will be. It can be searched and brought back either way. {DATA_RULE}"
 )
 
+EXAMPLES = (
+    (
+        "<conversation>\n[1] Monday 8 May 2023, Anna: Hi! I adopted a dog in Lyon.\n</conversation>",
+        '{"reasoning": "The dog may come up again.", "action": "summarise", "summary": "Anna adopted a dog in Lyon."}',
+    ),
+)
+
 
 class Tidied(BaseModel):
     reasoning: str = Field(description="what may be needed later")
@@ -109,7 +116,7 @@ class Sculptor(MemorySystem):
     def _tidy(self, work: Work, session: Sequence[Turn]) -> None:
         summaries = []
         for batch in batches(session, lambda some: work.room(_tidying(some), REPLY_TOKENS)):
-            reply = work.ask(_tidying(batch), Tidied, name="sculptor tidy", max_new_tokens=REPLY_TOKENS)
+            reply = work.ask(_tidying(batch), Tidied, name="sculptor tidy", max_new_tokens=REPLY_TOKENS, examples=EXAMPLES)
             if reply is not None and reply.action == "summarise":
                 summaries.append(grounded(reply.summary, evidence(batch)))
         text = " ".join(filter(None, summaries))

@@ -27,6 +27,13 @@ RULES = (
 )
 Action = Literal["fragment", "summarise", "hide", "restore", "find", "search", "answer"]
 
+EXAMPLES = (
+    (
+        "<conversation>\n[p1] The key is red.\n[p2] Now the key is blue.\n</conversation>\n\nQuestion: What colour has the key?",
+        '{"reasoning": "p2 is the newer.", "action": "answer", "pieces": [], "text": "blue"}',
+    ),
+)
+
 
 class Tool(BaseModel):
     reasoning: str = Field(description="what helps or disturbs")
@@ -50,7 +57,7 @@ def sculpted(work: Work, question: str, view: View, steps: int) -> Sculpted:
     told: list[str] = []
     for left in range(steps, -1, -1):
         prompt = _prompt(view, question, told[-1] if told else "", last=left == 0)
-        reply = work.ask(prompt, Tool, name="sculptor", max_new_tokens=REPLY_TOKENS)
+        reply = work.ask(prompt, Tool, name="sculptor", max_new_tokens=REPLY_TOKENS, examples=EXAMPLES)
         if reply is None or reply.action == "answer":
             return Sculpted(reply.text.strip() if reply else "", view, tuple(told))
         try:
