@@ -63,7 +63,7 @@ def test_it_starts_says_where_and_ends_at_a_signal(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     try:
         assert process.stdout is not None
-        url = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())[0]
+        url = re.search(r" at (http://\S+)/v1", process.stdout.readline())[1]
         with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
             assert client.get("/healthz").json() == {"status": "ok"}
             chat = {"model": "m", "messages": [{"role": "user", "content": "Hi."}]}
