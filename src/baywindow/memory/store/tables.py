@@ -139,6 +139,7 @@ postings = Table(
     Column("word", String, primary_key=True),
     Column("item", Integer, primary_key=True, autoincrement=False),
     Column("count", Integer, nullable=False),
+    Column("length", Integer, nullable=False),  # of the item, in words: no second look for it
     sqlite_with_rowid=False,
 )
 TRUTH = (turns, records, sources, decisions, absorbed, facts)

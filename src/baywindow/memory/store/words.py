@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from baywindow.documents.bm25 import K1, B
 from baywindow.documents.words import words
@@ -55,7 +57,8 @@ def _put_one(connection: sa.Connection, one: Turn | Record, shelf: int) -> None:
     n = connection.execute(items.insert().values(row).returning(items.c.n)).scalar_one()
     if counted:
         connection.execute(
-            postings.insert(), [{"shelf": shelf, "word": word, "item": n, "count": count} for word, count in counted.items()]
+            postings.insert(),
+            [{"shelf": shelf, "word": w, "item": n, "count": count, "length": counted.total()} for w, count in counted.items()],
         )
 
 
@@ -92,37 +95,30 @@ def narrowed(shelf: int, scope: Scope, kind: str | None) -> list[sa.ColumnElemen
 
 
 def by_words(connection: sa.Connection, shelf: int, scope: Scope, query: str, k: int, kind: str | None) -> Near:
-    """The best ``k`` by BM25, best first; of equals the newer."""
-    asked = list(dict.fromkeys(words(query)))
+    """The best ``k`` by BM25 in Lucene's variant, best first; of equals the newer."""
     allowed = narrowed(shelf, scope, kind)
-    statement = (
-        sa.select(postings.c.word, postings.c.item, postings.c.count, items.c.words)
-        .join(items, items.c.n == postings.c.item)
-        .where(postings.c.shelf == shelf, postings.c.word.in_(asked), *allowed)
-    )
-    rows = connection.execute(statement).fetchall() if asked else []
-    if not rows:
-        return []
     number, total = connection.execute(sa.select(sa.func.count(), sa.func.sum(items.c.words)).where(*allowed)).one()
-    best = _bm25(rows, words(query), int(number), int(total))[:k]
-    asked_ids = sa.select(items.c.n, items.c.id).where(items.c.n.in_([n for n, _ in best]))
-    named = dict(connection.execute(asked_ids).all())
+    held = sa.select(postings.c.item, postings.c.count, postings.c.length).where(postings.c.shelf == shelf)
+    if len(allowed) > 1:
+        held = held.where(postings.c.item.in_(sa.select(items.c.n).where(*allowed)))
+    found = [np.zeros((0, 2))]
+    for word, times in Counter(words(query)).items():
+        rows = connection.execute(held.where(postings.c.word == word)).all()
+        # One pass over plain numbers: a frequent word has thousands of rows.
+        item, count, length = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=3 * len(rows)).reshape(-1, 3).T
+        idf = times * np.log(1 + (number - len(rows) + 0.5) / (len(rows) + 0.5))
+        found.append(np.stack([item, idf * count / (count + K1 * (1 - B + B * length * number / max(1, total or 0)))], axis=1))
+    best = _summed(np.concatenate(found))[:k]
+    asked = sa.select(items.c.n, items.c.id).where(items.c.n.in_([n for n, _ in best]))
+    named = dict(connection.execute(asked).all())
     return [(str(named[n]), score) for n, score in best]
 
 
-def _bm25(rows: Sequence[sa.Row[str, int, int, int]], asked: Sequence[str], number: int, total: int) -> list[tuple[int, float]]:
-    """Scores of the items that hold a word, in Lucene's variant, best first."""
-    place = {word: at for at, word in enumerate(dict.fromkeys(asked))}
-    times = Counter(asked)
-    which = np.array([place[row[0]] for row in rows])
-    item, count, length = (np.array([row[at] for row in rows], dtype=np.int64) for at in (1, 2, 3))
-    frequency = np.bincount(which, minlength=len(place))
-    idf = np.log(1 + (number - frequency + 0.5) / (frequency + 0.5)) * np.array([times[word] for word in place])
-    score = idf[which] * count / (count + K1 * (1 - B + B * length * number / total))
-    found, at = np.unique(item, return_inverse=True)
-    sums = np.bincount(at, weights=score)
-    order = np.lexsort((-found, -sums))
-    return [(int(found[i]), float(sums[i])) for i in order]
+def _summed(found: NDArray[np.float64]) -> list[tuple[int, float]]:
+    """Scores of items, shape (found, 2), summed by item: best first, of equals the newer."""
+    item, at = np.unique(found[:, 0], return_inverse=True)
+    sums = np.bincount(at, weights=found[:, 1], minlength=len(item))
+    return [(int(item[i]), float(sums[i])) for i in np.lexsort((-item, -sums))]
 
 
 def agree(connection: sa.Connection) -> bool:

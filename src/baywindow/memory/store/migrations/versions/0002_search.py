@@ -33,5 +33,6 @@ def upgrade() -> None:
         sa.Column("word", sa.String, primary_key=True),
         sa.Column("item", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("count", sa.Integer, nullable=False),
+        sa.Column("length", sa.Integer, nullable=False),
         sqlite_with_rowid=False,
     )
