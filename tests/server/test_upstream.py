@@ -7,6 +7,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import openai
 import pytest
 
@@ -179,3 +180,10 @@ def test_a_clients_key_is_not_sent_on_but_the_servers_is(before, faulty, monkeyp
     server = before(faulty(reply), api_key_env="BEHIND_KEY")
     server.http.post(CHAT, json=GOOD, headers={"authorization": "Bearer the-clients"})
     assert seen == ["Bearer the-servers-own"]
+
+
+def test_a_client_that_hangs_up_while_a_request_is_passed_on_frees_its_place(before, faulty, wait_until):
+    server = before(faulty(lambda body, handler: time.sleep(3)))
+    with pytest.raises(httpx.ReadTimeout):
+        server.http.post(CHAT, json=GOOD, timeout=1.0)
+    wait_until(lambda: server.service.work.busy == 0, seconds=2.5)  # sooner than the upstream

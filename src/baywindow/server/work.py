@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -103,6 +103,23 @@ class Work:
             yield
         finally:
             self._leave(tenant)
+
+    async def passed_on(self, tenant: str, request: Request, call: Coroutine[Any, Any, T]) -> T:
+        """What a call to somewhere else gives, in a place; it ends when the client hangs up."""
+        try:
+            async with self.place(tenant):
+                calling, gone = asyncio.create_task(call), asyncio.create_task(_hung_up(request))
+                either: set[asyncio.Future[Any]] = {calling, gone}
+                try:
+                    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                    if not calling.done():
+                        raise Cancelled
+                    return calling.result()
+                finally:
+                    calling.cancel()
+                    gone.cancel()
+        finally:
+            call.close()  # where there was no place it never began
 
     def _start(self, tenant: str, cancelled: threading.Event, act: Callable[[], T]) -> asyncio.Future[T]:
         self._enter(tenant)

@@ -35,7 +35,7 @@ async def completions(form: CompletionForm, request: Request, tenant: Who) -> Re
     service: Service = request.app.state.service
     chosen = await asyncio.to_thread(service.named, form.model)
     if service.upstream is not None:
-        return await _through(service, chosen, form, tenant)
+        return await _through(service, chosen, form, request, tenant)
     check_known(form)
     prompts = form.prompts()
     head = replies.Head(model=form.model, chat=False)
@@ -72,7 +72,7 @@ def _joined(found: list[Json]) -> Json:
     return found[0] | {"choices": [choice for one in found for choice in one["choices"]], "usage": found[0]["usage"] | usage}
 
 
-async def _through(service: Service, chosen: Named, form: CompletionForm, tenant: Tenant) -> Response:
+async def _through(service: Service, chosen: Named, form: CompletionForm, request: Request, tenant: Tenant) -> Response:
     assert service.upstream is not None  # the route asked
     if chosen.recipe.inside or chosen.explicit:
         raise CapabilityError("a text to be continued is passed on as it is", hint="use /v1/chat/completions with this recipe")
@@ -80,8 +80,8 @@ async def _through(service: Service, chosen: Named, form: CompletionForm, tenant
     if form.stream:
         events = service.upstream.stream("/completions", body)
         return replies.event_stream(event | {"model": form.model} async for event in events)
-    async with service.work.place(tenant.id):
-        return JSONResponse(await service.upstream.call("/completions", body) | {"model": form.model})
+    found = await service.work.passed_on(tenant.id, request, service.upstream.call("/completions", body))
+    return JSONResponse(found | {"model": form.model})
 
 
 @router.post("/embeddings")
@@ -90,8 +90,8 @@ async def embeddings(form: EmbeddingForm, request: Request, tenant: Who) -> Resp
     service: Service = request.app.state.service
     if form.model != service.embedder_name:
         if service.upstream is not None:
-            async with service.work.place(tenant.id):
-                return JSONResponse(await service.upstream.call("/embeddings", form.model_dump(exclude_unset=True)))
+            call = service.upstream.call("/embeddings", form.model_dump(exclude_unset=True))
+            return JSONResponse(await service.work.passed_on(tenant.id, request, call))
         raise ApiError(
             404,
             f"the embedding model {form.model[:100]!r} is not served here",

@@ -57,8 +57,7 @@ async def chat_through(service: Service, chosen: Named, form: ChatForm, request:
         return await reply(service, form, request, tenant, lambda: ready)
     if form.stream:
         return replies.event_stream(await _started(_events(service, tenant, form, plan)))
-    async with service.work.place(tenant.id):
-        found = await service.upstream.call(PATH, plan.body)
+    found = await service.work.passed_on(tenant.id, request, service.upstream.call(PATH, plan.body))
     return JSONResponse(found | {"model": form.model, "baywindow": plan.report})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Annotated, Any
 
@@ -31,7 +32,7 @@ async def one(name: str, request: Request, tenant: Who) -> Json:
     rows = {row["id"]: row for row in await _rows(service)}
     if name in rows:
         return rows[name]
-    chosen = service.named(name)
+    chosen = await asyncio.to_thread(service.named, name)  # the first use of a technique imports it
     if chosen.model not in rows:
         raise UnknownModelError(f"there is no model {chosen.model[:100]!r}", hint="GET /v1/models lists them")
     return rows[chosen.model] | {"id": name}
