@@ -78,9 +78,9 @@ class InfLLM(Recaller, Pattern):
                 f"infllm and {other.card.name} cannot stand in one recipe: both say at which distance tokens meet",
                 hint="choose one of them",
             )
-        if other := next((o for o in others if isinstance(o, Reducer | Finisher)), None):
+        if dropper := next((o for o in others if isinstance(o, Reducer | Finisher)), None):
             raise RecipeError(
-                f"infllm and {other.card.name} cannot stand in one recipe: {other.card.name} drops tokens that infllm would look up",
+                f"infllm and {dropper.card.name} cannot stand in one recipe: {dropper.card.name} drops tokens that infllm would look up",
                 hint="choose one of them; `+ offload` or a quantiser makes what infllm keeps smaller",
             )
 

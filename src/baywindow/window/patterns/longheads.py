@@ -72,9 +72,9 @@ class LongHeads(OwnKernel):
                 f"longheads and {other.card.name} cannot stand in one recipe: both say at which distance tokens meet",
                 hint="choose one of them",
             )
-        if other := next((o for o in others if isinstance(o, Reducer | Finisher)), None):
+        if dropper := next((o for o in others if isinstance(o, Reducer | Finisher)), None):
             raise RecipeError(
-                f"longheads and {other.card.name} cannot stand in one recipe: {other.card.name} drops tokens, and a chunk's key "
+                f"longheads and {dropper.card.name} cannot stand in one recipe: {dropper.card.name} drops tokens, and a chunk's key "
                 "speaks for all of its tokens",
                 hint="choose one of them",
             )
@@ -125,9 +125,11 @@ def all_chunk_keys(glance: Glance, b: int, row: Row, size: int) -> Tensor:
     if (more := full - state["chunk_keys"].shape[1]) > 0:
         state["chunk_keys"] = torch.nn.functional.pad(state["chunk_keys"], (0, 0, 0, 0, 0, more))
     if full > first:
-        parts = [x[:, : (full - first) * size] for x in (unfinished, k[:, first * size :], v[:, first * size :])]
-        made = chunk_keys(*(p.unflatten(1, (-1, size)).transpose(0, 1) for p in parts), glance.layer, glance.turn)
-        state["chunk_keys"][b, first:full] = made
+        of_q, of_k, of_v = (
+            x[:, : (full - first) * size].reshape(x.shape[0], -1, size, x.shape[2]).transpose(0, 1)
+            for x in (unfinished, k[:, first * size :], v[:, first * size :])
+        )
+        state["chunk_keys"][b, first:full] = chunk_keys(of_q, of_k, of_v, glance.layer, glance.turn)
     state["queries"][b, :, : glance.length % size] = unfinished[:, (full - first) * size :]
     return state["chunk_keys"][b, :full]
 
@@ -206,4 +208,4 @@ def _groups(unit: Tensor) -> list[tuple[int, Tensor]]:
     """Each unit that is named in ``unit`` [E], and where."""
     order = unit.argsort(stable=True)
     names, counts = torch.unique_consecutive(unit[order], return_counts=True)
-    return [(u, at) for u, at in zip(names.tolist(), order.split(counts.tolist()), strict=True) if u >= 0]
+    return [(u, at) for u, at in zip(names.tolist(), torch.split(order, counts.tolist()), strict=True) if u >= 0]
