@@ -93,8 +93,8 @@ def _nearest(x: Tensor, centroids: Tensor, exists: Tensor) -> Tensor:
     """The most similar existing centroid of every key: int64 [B, H, N]. A key's own length does not matter for that."""
     directions = normalize(centroids, dim=-1).transpose(2, 3)
     found = []
-    for rows in x.split(ROWS, dim=2):
-        found.append((rows @ directions).masked_fill_(~exists[:, :, None], -torch.inf).argmax(dim=-1))
+    for start in range(0, x.shape[2], ROWS):
+        found.append((x[:, :, start : start + ROWS] @ directions).masked_fill_(~exists[:, :, None], -torch.inf).argmax(dim=-1))
     return torch.cat(found, dim=2)
 
 

@@ -116,6 +116,8 @@ class SqueezedAttention(CachePolicy, Budgeted, Recaller):
             return None
         fine = Clusters.of(asked.state)
         keep = self._above(asked, fine)
+        if bool(keep.all()):
+            return None
         kept = replace(fine, sizes=fine.sizes * keep)
         chosen = kept.take((~keep).long().argsort(dim=-1, stable=True), int(kept.sizes.sum(dim=-1).max()))
         exact = torch.arange(fine.members.shape[-1], asked.block.length, device=chosen.device)
