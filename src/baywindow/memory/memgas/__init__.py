@@ -104,7 +104,9 @@ class MemGAS(MemorySystem):
         """The turns of some sessions: each by its own likeness to the question and its session's share of the walk."""
         most = max((score for _, score in ranked), default=0.0) or 1.0
         turns = [(turn, score / most) for view, score in ranked for turn in work.turns(view.turns)]
-        near = work.embed([turn.line for turn, _ in turns]) @ work.embed_query(query) if turns else []
+        if not turns:
+            return []
+        near = work.embed([turn.line for turn, _ in turns]) @ work.embed_query(query)
         found = [replace(of_turn(turn), score=share + float(own)) for (turn, share), own in zip(turns, near, strict=True)]
         return sorted(found, key=lambda one: -one.score)
 
