@@ -18,10 +18,10 @@ from _rows import Rows
 from _window_tables import cell, ratio_cell
 from transformers import DynamicCache
 from transformers.utils import logging as transformers_logging
-from window import Loaded, folders, sample
 
 from baywindow.home import cache_dir
 from baywindow.window import attach
+from window import Loaded, folders, sample
 
 RECIPES = ("vertical_slash(budget_fraction=0.12)", "hip(budget_tokens=384)", "dhsa(budget_tokens=512)")
 STOCK = "stock model"
