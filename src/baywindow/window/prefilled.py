@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,7 @@ from baywindow.window.engine.report import Report
 from baywindow.window.engine.runtime import Runtime
 
 Question = Literal["out", "in"]
+BETWEEN_TEXTS = "\n\n"
 PLAIN_QUESTION = ("\n\nQuestion: ", "\nAnswer:")  # for models without a chat template
 
 
@@ -46,6 +48,8 @@ class Prefilled:
     take part, anew for each question: better answers, no memory saved between them. The model is attached only while it works,
     so several Prefilleds may share it. ``each_chunk`` compresses after every chunk, so memory grows with the budget.
 
+    Several texts are read one after the other, or apart by a recipe that does so (`ape_parallel`).
+
     Text and questions are data: control tokens written inside them are read as plain characters.
     """
 
@@ -53,7 +57,7 @@ class Prefilled:
         self,
         model: nn.Module,
         tokenizer: Any,
-        text: str,
+        text: str | Sequence[str],
         recipe: str | Recipe = "stock",
         *,
         question: Question = "out",
@@ -62,14 +66,18 @@ class Prefilled:
     ) -> None:
         if question not in ("out", "in"):
             raise ConfigError.bad_value("question", question, "'out' or 'in'")
-        if not text:
-            raise ConfigError("there is no text to read", hint="give the context as a non-empty string")
+        texts = [text] if isinstance(text, str) else list(text)
+        if not texts or not all(texts):
+            raise ConfigError("there is no text to read", hint="give the context as a non-empty string, or several")
         if question == "in" and each_chunk:
             raise ConfigError("question='in' keeps all chunks until a question comes", hint="leave each_chunk out")
         self._set_up(model, tokenizer, recipes.parse(recipe), question)
         with Runtime(model, self.recipe, tokenizer).attach() as w:
-            ids = torch.cat([self._marks(self.frame.before, first=True), self._data(text)])[None]
-            self._cache = w.prefill(ids, chunk_tokens=chunk_tokens, each_chunk=each_chunk, close=question == "out")
+            parts = [self._marks(self.frame.before, first=True)]
+            parts += [self._data(one if i == len(texts) - 1 else one + BETWEEN_TEXTS) for i, one in enumerate(texts)]
+            starts = tuple(itertools.accumulate(len(part) for part in parts[:-1])) if len(parts[0]) or len(texts) > 1 else ()
+            ids = torch.cat(parts)[None]
+            self._cache = w.prefill(ids, chunk_tokens=chunk_tokens, each_chunk=each_chunk, close=question == "out", starts=starts)
 
     def _set_up(self, model: nn.Module, tokenizer: Any, recipe: Recipe, question: Question) -> None:
         self.model, self.tokenizer, self.recipe, self.question = model, tokenizer, recipe, question

@@ -9,7 +9,7 @@ Sliding-window layers never reach a policy.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -308,13 +308,47 @@ class Joiner(CachePolicy):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Tokens ``ids`` [B, n] with ``mask`` [B, n] (0: padding, in front) at true ``positions`` [B, n]."""
+
+    ids: Tensor
+    mask: Tensor
+    positions: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """A context that is to be read. ``whole`` are its tokens at the positions they would have in order. ``starts`` are the columns at which
+    its parts begin, if the caller knows them (what stands before the first is a common prefix).
+
+    ``step(piece)`` reads a piece behind what is held. ``apart(pieces)`` reads each behind what is held now and unseen by the others, and
+    then holds them all; rows go on behind the farthest position. ``keep(states)`` puts tensors [B, …] into the policy's state in every
+    layer with full attention.
+    """
+
+    whole: Piece
+    starts: tuple[int, ...]
+    step: Callable[[Piece], None]
+    apart: Callable[[Sequence[Piece]], None]
+    keep: Callable[[State], None]
+
+
 class Prefill(CachePolicy):
-    """Says how a context is fed, where the driver would feed it in order and in chunks."""
+    """Says how the first context of a cache is fed, where the driver would feed it in order and in chunks; and, if it must, how what was
+    fed is weighed later."""
 
     @abstractmethod
-    def feed(self, ids: Tensor, mask: Tensor, step: Callable[[Tensor, Tensor, Tensor], None]) -> None:
-        """Call ``step(ids [B, n], mask [B, n], positions [B, n])`` for every piece, in the order it should be stored. ``ids`` and
-        ``mask`` (0: padding) are the whole context; positions are the true ones its tokens shall have."""
+    def feed(self, feed: Feed) -> None:
+        """Call ``feed.step`` and ``feed.apart`` for all pieces, in the order they should be stored."""
+
+    def weighs(self, state: State) -> bool:
+        """Whether `weigh` changes anything for this layer."""
+        return False
+
+    def weigh(self, logits: Tensor, k_pos: Tensor, state: State) -> Tensor:
+        """Logits [B, Hq, n, L] (−inf where hidden), given the true positions ``k_pos`` [B, 1 or H, L], as they should enter the softmax."""
+        return logits
 
 
 class Codec(CachePolicy):
