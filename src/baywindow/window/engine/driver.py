@@ -12,7 +12,6 @@ from torch import Tensor
 from baywindow.errors import BudgetError, ConfigError
 from baywindow.window.base import State
 from baywindow.window.caches.base import Feed, Piece
-from baywindow.window.caches.base import Piece
 from baywindow.window.engine.cache import WindowCache
 from baywindow.window.engine.memory import give_back
 
