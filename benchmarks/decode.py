@@ -119,7 +119,6 @@ def main() -> None:
             for recipe, steps in found.items():
                 medians = {k: statistics.median(x[k] for x in steps) for k in ("whole", "attention")}
                 rows.add({"tokens": tokens, "recipe": recipe, "sample": i, **medians})
-                rows.rows.append({"tokens": tokens, "recipe": recipe, "sample": i, **medians})
     report(rows, options.hours)
 
 
