@@ -78,9 +78,8 @@ def report(found: list[dict[str, Any]]) -> None:
     for name, length in sorted({(r["model"], r["length"]) for r in found}):
         mine = [r for r in found if (r["model"], r["length"]) == (name, length)]
         stock = {r["sample"]: r for r in mine if r["method"] == STOCK}
-        print(
-            f"\n{name}, {length:,} tokens\n\n| method | seconds | times as fast | share of blocks | answer NLL | answers |\n|---|---|---|---|---|---|"
-        )
+        print(f"\n{name}, {length:,} tokens\n\n| method | seconds | times as fast | share of blocks | answer NLL | answers |")
+        print("|---" * 6 + "|")
         for method in (STOCK, *RECIPES):
             of = [r for r in mine if r["method"] == method]
             faster = [stock[r["sample"]]["cpu"] / r["cpu"] for r in of if r["sample"] in stock]

@@ -65,7 +65,7 @@ def pieces(selection: BlockSelection, batch: int, n: int, length: int) -> Iterat
         if min(counts) == max(counts):
             yield Piece(start, stop, 0, flat_heads, ranks.view(flat_heads, -1))
             continue
-        for head, mine in enumerate(ranks.split(counts)):
+        for head, mine in enumerate(torch.tensor_split(ranks, torch.tensor(counts).cumsum(0)[:-1])):
             yield Piece(start, stop, head, head + 1, mine[None])
 
 
@@ -125,8 +125,8 @@ def own_blocks(one: Turned, values: Tensor, q_tokens: int, scaling: float) -> tu
     found = []
     for start, stop, rows in ((0, whole, q_tokens), (whole, n, n - whole)):
         if stop > start:
-            blocks = [t[:, :, start:stop].reshape(B * Hq, (stop - start) // rows, rows, -1) for t in (one.q, keys, values)]
-            out, norm = flash(*blocks, scaling, causal=True)
+            q, k, v = (t[:, :, start:stop].reshape(B * Hq, (stop - start) // rows, rows, -1) for t in (one.q, keys, values))
+            out, norm = flash(q, k, v, scaling, causal=True)
             found.append((out.reshape(B, Hq, stop - start, -1), norm.reshape(B, Hq, -1)))
     return torch.cat([out for out, _ in found], dim=2), torch.cat([norm for _, norm in found], dim=2)
 

@@ -30,7 +30,7 @@ def attend_flex(attending: Attending, turned: Turned, selection: BlockSelection,
     run = _compiled() if compiled else flex_attention
     cap = layer.softcap
     score = None if cap is None else _capped(cap)
-    out: Tensor = run(turned.q, keys, values, score_mod=score, block_mask=mask, scale=layer.scaling)  # type: ignore[assignment]
+    out: Tensor = run(turned.q, keys, values, score_mod=score, block_mask=mask, scale=layer.scaling)
     return out.transpose(1, 2).contiguous()
 
 
@@ -75,7 +75,7 @@ def tiles_of(selection: BlockSelection, n: int, length: int) -> Tensor:
         seen = torch.zeros(*selection.blocks.shape[:2], length + pad, dtype=torch.bool, device=selection.blocks.device)
         seen[..., :before] = selection.before(i, before)
         seen[..., before : before + min(selection.q_tokens, n - start)] = True
-        rows.append(seen.unflatten(2, (-1, TILE)).any(dim=-1))
+        rows.append(torch.unflatten(seen, 2, (-1, TILE)).any(dim=-1))
     by_block = torch.stack(rows, dim=2)
     out = torch.zeros(*by_block.shape[:2], -(-n // TILE), by_block.shape[3], dtype=torch.bool, device=by_block.device)
     for i in range(by_block.shape[2]):

@@ -7,7 +7,7 @@ numbers of tokens, the forward attends to everything that is held: ranks would n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,7 @@ def _whole(run: LayerRun, attending: Attending, state: State) -> Tensor | None:
     """The same for rows without holes."""
     pattern, block, n = run.pattern, attending.block, attending.q.shape[2]
     own_angles = isinstance(pattern, OwnKernel) and pattern.needs_raw_keys
-    branches = [None] if own_angles else attending.branches or [None]
+    branches: Sequence[Branch | None] = [None] if own_angles else attending.branches or [None]
     turned = [turned_by(attending, branch) for branch in branches]
     plain = turned[0] if len(turned) == 1 else _at_true_positions(run, attending)
     glance = Glance(

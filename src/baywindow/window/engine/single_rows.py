@@ -90,7 +90,10 @@ def merge_states(state: State, rows: list[State]) -> None:
         whole = one.new_full((len(rows), *shape), -1)
         for b, row in enumerate(rows):
             if name in row:
-                whole[(b, *(slice(size) for size in row[name].shape[1:]))] = row[name][0]
+                part = whole[b]
+                for d, size in enumerate(row[name].shape[1:]):
+                    part = part.narrow(d, 0, size)
+                part.copy_(row[name][0])
         state[name] = whole
 
 

@@ -104,7 +104,8 @@ def boundaries(keys: Tensor, edge: int, apart: int) -> Tensor:
 
 def pooled_queries(q: Tensor, q_tokens: int) -> Tensor:
     """Mean times root of the length, by blocks: [B, nQ, D] from [B, n, D]."""
-    return torch.stack([block.mean(dim=1) * block.shape[1] ** 0.5 for block in q.split(q_tokens, dim=1)], dim=1)
+    blocks = [q[:, start : start + q_tokens] for start in range(0, q.shape[1], q_tokens)]
+    return torch.stack([block.mean(dim=1) * block.shape[1] ** 0.5 for block in blocks], dim=1)
 
 
 def pooled_keys(keys: Tensor, firsts: Tensor) -> Tensor:

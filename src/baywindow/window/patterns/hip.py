@@ -114,7 +114,8 @@ class HiP(Budgeted, BlockPattern):
             last = min(first + together * self.q_tokens, whole) if first < whole else glance.n
             rows = min(self.q_tokens, last - first)
             # Heads that share keys lie in one block: [B, H, blocks, group · sampled rows, D].
-            q = glance.q[:, :, first:last].unflatten(2, (-1, rows)).unflatten(1, (glance.k.shape[1], -1)).transpose(2, 3)
+            by_block = torch.unflatten(glance.q[:, :, first:last], 2, (-1, rows))
+            q = torch.unflatten(by_block, 1, (glance.k.shape[1], -1)).transpose(2, 3)
             q = q[..., (1 if rows > 1 else 0) :: self.stride, :].flatten(3, 4)
             starts = torch.arange(glance.offset + first, glance.offset + last, self.q_tokens, device=q.device)
             blocks = ((starts - self.local_tokens).clamp(min=0)) // self.k_tokens
@@ -138,7 +139,7 @@ def tree_search(q: Tensor, k: Tensor, counts: Tensor, kept: int, k_tokens: int) 
     start = torch.where(many, counts[:, None] * j // kept, j)
     size = torch.where(many, counts[:, None] * (j + 1) // kept - start, (j < counts[:, None]).long())
     start, size = (t.expand(B, H, nQ, kept) for t in (start, size))
-    blocks = k[:, :, : k.shape[2] - k.shape[2] % k_tokens].unflatten(2, (-1, k_tokens))  # [B, H, nK, k_tokens, D]
+    blocks = torch.unflatten(k[:, :, : k.shape[2] - k.shape[2] % k_tokens], 2, (-1, k_tokens))  # [B, H, nK, k_tokens, D]
     for _ in range(max(0, math.ceil(math.log2(max(1.0, float(counts.max()) / kept))))):
         middle = start + size // 2
         starts, sizes = torch.cat([start, middle], dim=-1), torch.cat([middle - start, start + size - middle], dim=-1)
@@ -154,4 +155,4 @@ def first_block_scores(q: Tensor, blocks: Tensor, starts: Tensor) -> Tensor:
     base = torch.arange(B * H, device=starts.device).view(B, H, 1, 1) * blocks.shape[2]
     at = (starts.clamp(max=blocks.shape[2] - 1) + base).flatten()
     keys = blocks.flatten(0, 2).flatten(1).index_select(0, at).view(B, H, nQ, -1, blocks.shape[-1])
-    return (q @ keys.transpose(-1, -2)).amax(dim=-2).unflatten(-1, (m, -1)).amax(dim=-1).float()
+    return torch.unflatten((q @ keys.transpose(-1, -2)).amax(dim=-2), -1, (m, -1)).amax(dim=-1).float()

@@ -183,4 +183,4 @@ def _take(x: Tensor, index: Tensor) -> Tensor:
 
 def _blocked(x: Tensor, blocks: int, width: int) -> Tensor:
     """[B, h, n, D] as [B, h, blocks, width, D], zeros behind."""
-    return torch.nn.functional.pad(x, (0, 0, 0, blocks * width - x.shape[2])).unflatten(2, (blocks, width))
+    return torch.unflatten(torch.nn.functional.pad(x, (0, 0, 0, blocks * width - x.shape[2])), 2, (blocks, width))

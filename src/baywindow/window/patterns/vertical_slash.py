@@ -108,7 +108,7 @@ class VerticalSlash(Budgeted, BlockPattern):
                 fitting = at[(tokens <= level * budget - kept).sum(dim=-1).clamp(min=1) - 1]  # the near ones always
                 missed = (1 - down.caught[..., kept - 1]) * (1 - along.caught.gather(-1, fitting[..., None] - 1)[..., 0])
                 rows.append(torch.stack([1 - missed, torch.full_like(missed, kept), fitting.to(missed)]))
-        table = torch.stack(rows).unflatten(0, (len(LEVELS), len(SPLITS)))  # [level, split, 3, B, Hq]
+        table = torch.unflatten(torch.stack(rows), 0, (len(LEVELS), len(SPLITS)))  # [level, split, 3, B, Hq]
         split_of = table[:, :, 0].argmax(dim=1)[:, None, None].expand(-1, -1, 3, -1, -1)
         by_level = table.gather(1, split_of)[:, 0]  # [level, 3, B, Hq]
         enough = by_level[:, 0] >= self.recall
