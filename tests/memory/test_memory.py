@@ -188,6 +188,7 @@ def test_a_wrong_update_can_be_undone_and_the_newest_goes_first(make_memory, clo
     assert undone.undone_at == clock.now
     assert told(memory) == ["tea: green"]
     assert texts(memory.search("tea")) == ["tea: green"]
+    assert texts(memory.history(memory.list()[0].id).versions) == ["tea: green", "tea: black"]
     with pytest.raises(ConfigError, match="undone already"):
         memory.undo(update)
     memory.undo(add)

@@ -27,12 +27,17 @@ class Forgotten:
 
 
 def versions(connection: sa.Connection, ids: Iterable[str]) -> set[str]:
-    """All versions of some memories, older and newer."""
+    """All versions of some memories, older and newer, also those that were undone: only a decision still leads to them."""
     found, new = set(ids), set(ids)
+    before, after = decisions.c.before, decisions.c.after
     while new:
-        newer = sa.select(records.c.superseded_by).where(records.c.id.in_(new), records.c.superseded_by != "")
-        older = sa.select(records.c.id).where(records.c.superseded_by.in_(new))
-        new = {*connection.execute(newer).scalars(), *connection.execute(older).scalars()} - found
+        links = (
+            sa.select(records.c.superseded_by).where(records.c.id.in_(new), records.c.superseded_by != ""),
+            sa.select(records.c.id).where(records.c.superseded_by.in_(new)),
+            sa.select(after).where(before.in_(new), after != ""),
+            sa.select(before).where(after.in_(new), before != ""),
+        )
+        new = {i for link in links for i in connection.execute(link).scalars()} - found
         found |= new
     return found
 
