@@ -16,7 +16,7 @@ from baywindow.window.recall import Recaller
 
 T = TypeVar("T", bound=Technique)
 ROOMS = ("window/positions", "window/patterns", "window/caches")
-ROLES = (Position, Pattern, Reducer, Finisher, Allocator, Narrower, Joiner, Quantiser, Mover, Prefill, Codec, Recaller)  # as `Parts` has them
+ROLES = (Position, Pattern, Reducer, Finisher, Allocator, Narrower, Joiner, Quantiser, Mover, Prefill, Codec, Recaller)
 
 
 @dataclass(frozen=True)
