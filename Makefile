@@ -43,7 +43,8 @@ bench-serve: install
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/serve.py
 
 bench-window: install
-	$(BIN)/python benchmarks/window.py
+	for part in window prefill decode second_question quantised codec evicted; do \
+	  OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$part.py || exit 1; done
 
 # Small local models on one thread; stops after HOURS and may be given again to go on. Committed in results/.
 HOURS ?= 1.5
