@@ -13,7 +13,8 @@ SRC = Path(__file__).parent.parent / "src" / "baywindow"
 
 # From the top down: what stands on one line may import what stands below it, and itself.
 LAYERS = (
-    ("cli", "server"),
+    ("cli",),
+    ("server",),  # below the commands, one of which starts it
     ("bench", "advise", "training"),
     ("memory", "context", "demonstrations", "prompts", "tools", "code", "tables"),
     ("models", "documents"),

@@ -160,7 +160,7 @@ def test_a_summary_scores_fluency_times_f1_of_points_and_sentences(scripted):
 
 
 def test_without_a_judge_the_error_says_what_would_help():
-    with pytest.raises(ConfigError, match="refereeing\\(judge"):
+    with pytest.raises(ConfigError, match="--judge MODEL"):
         judged.judged("x", Turn(question="q", gold=("a",), scorer="judged"))
 
 

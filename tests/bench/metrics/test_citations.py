@@ -96,7 +96,7 @@ def test_no_statements_and_no_citations_score_0():
 
 
 def test_without_entailment_the_error_says_what_would_help():
-    with pytest.raises(ConfigError, match="NliModel"):
+    with pytest.raises(ConfigError, match="--nli MODEL"):
         citations.citation_f1("Foxes are red [1].", turn())
 
 

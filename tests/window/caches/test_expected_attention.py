@@ -78,7 +78,7 @@ def test_in_a_model_against_a_loop_written_from_the_paper(name: str, tiny: Calla
 
     queries: dict[int, Any] = {}
     with attach(model, Recipe((Spy(budget_tokens=20, future_tokens=6, sink_tokens=3),))) as w:
-        w.observer = lambda layer, q, k: queries.setdefault(layer.index, q)
+        w.observer = lambda layer, q, k, v: queries.setdefault(layer.index, q)
         model(IDS, past_key_values=w.cache())
         inv_freq = next(iter(w.turners.values())).inv_freq.double()
     for i, (got, keys, values, layer) in enumerate(scores):
