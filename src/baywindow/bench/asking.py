@@ -16,6 +16,7 @@ from baywindow.context.ask import ask
 from baywindow.documents.base import Corpus
 from baywindow.models.base import Completion, Held, Inspection, LanguageModel, Message, Prompt, Sampling, Score, Stream, Want
 from baywindow.models.reading import Reader
+from baywindow.models.together import Together
 from baywindow.recipe import Recipe
 from baywindow.registry import Technique
 
@@ -66,6 +67,12 @@ class Watcher(LanguageModel):
         if prompts:
             self._watched.last, self._watched.first_token_at = shown(self._inner, prompts[-1], sampling), None
         return done
+
+    def together(self, prompts: Sequence[Prompt | str], samplings: Sequence[Sampling]) -> Together:
+        return self._inner.together(prompts, samplings)
+
+    def batches(self, lengths: Sequence[int], new_tokens: int) -> list[list[int]]:
+        return self._inner.batches(lengths, new_tokens)
 
     def count_tokens(self, text: str | Prompt) -> int:
         return self._inner.count_tokens(text)
