@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 EXTRAS ?= local,dev
 
-.PHONY: install demo test fast docs bench-serve bench-index bench-ask bench-window bench-readers bench-planted bench-reference bench-context clean
+.PHONY: install demo test fast docs bench-serve bench-index bench-ask bench-memory bench-window bench-readers bench-planted bench-reference bench-context clean
 
 # Always asked, because only the script can tell a good environment from a broken one; takes a moment when nothing changed.
 install:
@@ -28,6 +28,10 @@ bench-index: install
 
 bench-ask: install
 	$(BIN)/python benchmarks/ask.py
+
+# Retrieval and scale take minutes; every memory system with a small local model takes hours. Resumable.
+bench-memory: install
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/memory.py --hours $(HOURS)
 
 bench-context: install
 	$(BIN)/python benchmarks/context.py --parts compress,corag

@@ -1,7 +1,7 @@
 """A rival in an environment of its own, as a process that answers JSON lines: pinned versions beside ours, one model loaded once.
 
-The rival's file is run by the environment's Python with MODEL_FOLDER and DTYPE; it reads one JSON request a line and answers with one
-JSON line. It may import this module, which needs the standard library alone.
+The rival's file is run by the environment's Python with arguments of its own, often MODEL_FOLDER and DTYPE; it reads one JSON request a
+line and answers with one JSON line. It may import this module, which needs the standard library alone.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 class Worker:
     """A running worker. `ask` returns its answer, or an ``error`` in the rival's own words."""
 
-    def __init__(self, python: Path, script: str, model: Path, dtype: str) -> None:
+    def __init__(self, python: Path, script: str, *args: str | Path) -> None:
         env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        command = [str(python), script, str(model), dtype]
+        command = [str(python), script, *map(str, args)]
         self._process = subprocess.Popen(
             command, text=True, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -42,14 +42,14 @@ class Worker:
         self._process.wait(timeout=60)
 
 
-def made_environment(name: str, folder: Path, pins: Sequence[str], torch_version: str) -> Path | str:
-    """The Python of an environment, made on first use with this torch; or one line saying why there is none."""
+def made_environment(name: str, folder: Path, pins: Sequence[str], torch_version: str | None) -> Path | str:
+    """The Python of an environment, made on first use, with this torch if one is named; or one line saying why there is none."""
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     done = folder / "complete"
     if done.exists():
         return python
     print(f"making an environment for {name} in {folder} (once)", flush=True)
-    wanted = [*pins, f"torch=={torch_version.partition('+')[0]}"]
+    wanted = [*pins, *([f"torch=={torch_version.partition('+')[0]}"] if torch_version else [])]
     for command in ([sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "--quiet", *wanted]):
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         if made.returncode:

@@ -1,0 +1,116 @@
+"""Memory on real conversations (LoCoMo): evidence found, answers, prompt tokens, latency, size; beside plain BM25 and the mem0ai package.
+
+    python benchmarks/memory.py [--parts retrieval,scale,peer,systems,peer_facts] [--hours 3] [--models qwen,embedded]
+
+Parts, in the order they are run:
+  retrieval   no language model: evidence recall of searches against BM25 over turns, what a prompt shows, search, add and size
+  scale       50,000 memories of one user: search, add and size; words of the conversations, drawn vectors
+  peer        mem0ai without a model beside Baywindow, the same turns and embedder, one after the other
+  systems     every memory system with the same model: evidence, answers, prompt tokens, calls
+  peer_facts  mem0ai and our mem0 extracting facts with the same model, which `bay serve` serves to mem0ai
+
+Resumable: a part that is there is not run again unless --fresh is given; of ``systems`` every answer is kept as it comes, systems and
+sets in turn. Needs the real data (BAY_SHARED).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import _memory_peer
+import _memory_retrieval
+import _memory_scale
+import _memory_systems
+from _memory_tables import body
+from _report import machine
+from _rows import Rows, write
+
+from baywindow.home import cache_dir
+from baywindow.models import select
+from baywindow.models.base import Embedder
+from baywindow.models.embedders import default_embedder
+
+PARTS = ("retrieval", "scale", "peer", "systems", "peer_facts")
+QWEN = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
+
+
+def run(options: argparse.Namespace) -> None:
+    end = time.monotonic() + options.hours * 3600
+    rows = Rows(cache_dir("bench") / "memory.jsonl", _memory_systems.key)
+    embedder = default_embedder()
+    for part in PARTS:
+        if part not in options.parts.split(",") or time.monotonic() > end:
+            continue
+        if part == "systems":
+            run_systems(options, rows, embedder, end)
+        elif options.fresh or not rows.has({"part": part}):
+            print(f"… {part}", flush=True)
+            rows.add({"part": part, "machine": machine(), "result": measured(part, options, embedder, end)})
+    report(rows, options)
+
+
+def measured(part: str, options: argparse.Namespace, embedder: Embedder, end: float) -> Any:
+    if part == "retrieval":
+        return _memory_retrieval.measured(embedder, options.questions)
+    if part == "scale":
+        return _memory_scale.measured(embedder, options.memories)
+    if part == "peer":
+        return _memory_peer.as_said(embedder, options.questions)
+    model = path_of("qwen")
+    task = _memory_peer.Beginning.of(options.peer_turns, options.questions, end)
+    return _memory_peer.facts(embedder, select.load(model), model, task)
+
+
+def run_systems(options: argparse.Namespace, rows: Rows, embedder: Embedder, end: float) -> None:
+    """Sets outside, systems inside, so that a run stopped early has compared all of them on the same questions."""
+    folder = cache_dir("bench", "memory")
+    for name in options.models.split(","):
+        model = select.load(path_of(name))
+        bench = _memory_systems.Bench(name, model, embedder, folder, rows, lambda: time.monotonic() > end)
+        for chosen in _memory_systems.sets(options.sessions, options.each):
+            if chosen.name not in options.sets.split(","):
+                continue
+            note(rows, name, chosen.label, lambda: _memory_systems.history_tokens(model, chosen.talk))  # noqa: B023 - called at once
+            for system in chosen.systems:
+                print(f"… {name}, {chosen.label}, {system}", flush=True)
+                bench.run(chosen, system)
+
+
+def note(rows: Rows, model: str, label: str, tokens: Callable[[], int]) -> None:
+    """The length of a set's whole history, once."""
+    row = {"part": "history", "model": model, "set": label}
+    if not rows.has(row):
+        rows.add(row | {"tokens": tokens()})
+
+
+def path_of(name: str) -> str:
+    """``qwen`` is the converted file in the cache; other names are as `bay` takes them."""
+    return str(cache_dir("models") / QWEN) if name == "qwen" else name
+
+
+def report(rows: Rows, options: argparse.Namespace) -> None:
+    told = f"python benchmarks/memory.py --parts {options.parts} --hours {options.hours:g} --models {options.models}"
+    text, cells = body(rows.rows)
+    write("memory", "Memory on real conversations", text, {"cells": cells}, told)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--hours", type=float, default=3.0, help="stop after this time and report what there is")
+    parser.add_argument("--models", default="qwen,embedded", help="of `systems`")
+    parser.add_argument("--sets", default="beginning,whole", help="of `systems`")
+    parser.add_argument("--questions", type=int, default=0, help="at most so many in a part, of the first conversation first (0: all)")
+    parser.add_argument("--each", type=int, default=5, help="questions of each kind and whole conversation in `systems`")
+    parser.add_argument("--sessions", type=int, default=2, help="of the conversation that all systems read")
+    parser.add_argument("--memories", type=int, default=50_000, help="of `scale`")
+    parser.add_argument("--peer-turns", type=int, default=18, help="turns that both sides extract facts from")
+    parser.add_argument("--fresh", action="store_true", help="run the named parts again (answers of `systems` are kept)")
+    run(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
