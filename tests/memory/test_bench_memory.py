@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from baywindow.bench.base import SCORERS, Turn
+from baywindow.bench.base import SCORERS, Sample, Turn
 from baywindow.bench.tasks import locomo  # noqa: F401 - puts its scorers on the list
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -82,3 +82,27 @@ def test_published_f1_counts_stems():
     # "adopted two dogs" against "Adopting a dog": adopt, dog of 3 words said and 2 wanted: P 2/3, R 1, F1 0.8.
     turn = Turn(question="What?", gold=("Adopting a dog",), scorer="locomo_f1")
     assert SCORERS["locomo_f1"]("adopted two dogs", turn) == pytest.approx(0.8)
+
+
+def test_a_system_is_read_asked_and_tabled(bench, scripted, embedder, tmp_path):
+    sets, systems = bench("_locomo"), bench("_memory_systems")
+    rows = bench("_rows").Rows(tmp_path / "rows.jsonl", systems.key)
+    at = datetime(2023, 5, 8, tzinfo=UTC)
+    session = tuple(
+        {"role": "user", "name": "Ann", "content": text, "ref": ref, "said_at": at}
+        for ref, text in (("D1:1", "I have a dog."), ("D1:2", "It rains in Rome."))
+    )
+    sample = Sample(
+        id="q", documents=(), question="Where does it rain?", gold=("Rome",), scorer="locomo_f1", metadata={"category": 4, "document": "1"}
+    )
+    question = sets.Question("q", "1", 4, sample.question, ("D1:2",), (), sample)
+    chosen = systems.Set("beginning", sets.Talk("1", (session,)), (question,), ())
+    made = systems.Bench("scripted", scripted(["In Rome."]), embedder, tmp_path, rows, lambda: False)
+    made.run(chosen, "turn_retrieval(by='words')")
+    made.run(chosen, "turn_retrieval(by='words')")  # what is there is not measured again
+    read, asked = rows.rows
+    assert (read["calls"], asked["found"], asked["shown"], asked["found_turns"]) == (0, 1.0, 1.0, 1)
+    assert asked["score"] == pytest.approx(2 / 3)  # "in rome" against "rome": P 1/2, R 1
+    history = {"part": "history", "model": "scripted", "set": "beginning 1", "tokens": 1000}
+    page, _ = bench("_memory_tables").body([*rows.rows, history])
+    assert "| `turn_retrieval(by='words')` | 1 | 0.67 [0.67, 0.67] (n=1) |" in page
