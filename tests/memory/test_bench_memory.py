@@ -106,3 +106,22 @@ def test_a_system_is_read_asked_and_tabled(bench, scripted, embedder, tmp_path):
     history = {"part": "history", "model": "scripted", "set": "beginning 1", "tokens": 1000}
     page, _ = bench("_memory_tables").body([*rows.rows, history])
     assert "| `turn_retrieval(by='words')` | 1 | 0.67 [0.67, 0.67] (n=1) |" in page
+
+
+def test_searches_stand_beside_the_floor(bench, embedder, monkeypatch):
+    sets, retrieval = bench("_locomo"), bench("_memory_retrieval")
+    at = datetime(2023, 5, 8, tzinfo=UTC)
+    said = ("I have a dog.", "It rains in Rome.", "My sister lives in Oslo.", "We went skiing.")
+    session = tuple({"role": "user", "name": "Ann", "content": text, "ref": f"D1:{n}", "said_at": at} for n, text in enumerate(said, 1))
+    asked = (("Where does it rain?", "D1:2"), ("Who has a dog?", "D1:1"))
+    questions = [sets.Question(ref, "1", 4, text, (ref,), (), None) for text, ref in asked]
+    monkeypatch.setattr(retrieval, "talks", lambda: {"1": sets.Talk("1", (session,))})
+    monkeypatch.setattr(retrieval, "questions", lambda: questions)
+    monkeypatch.setattr(retrieval, "ONE_BY_ONE", 1)
+    monkeypatch.setattr(retrieval, "DEPTHS", (1, 4))
+    told = retrieval.measured(embedder, 0)
+    assert (told["n"], told["turns"], told["add_ms"]["n"], told["search_ms"]["words"]["n"]) == (2, 4, 1, 2)
+    # Stems find "rains" for "rain"; plain words share only "it" with that turn, and nothing with others: both find both.
+    assert told["recall"][retrieval.STEMMED] == {"1": [1.0, 1.0], "4": [1.0, 1.0]}
+    assert told["recall"]["turn_retrieval(by='words')"] == {"1": [1.0, 1.0], "4": [1.0, 1.0]}
+    assert told["shown"]["full_history, 8,192 tokens"]["recall"] == [1.0, 1.0]
