@@ -9,6 +9,7 @@ import typer
 
 from baywindow.cli import flags, opening, output
 from baywindow.errors import ConfigError, MissingExtraError
+from baywindow.models.prefixes import Level
 
 if TYPE_CHECKING:
     from baywindow.config import Settings
@@ -33,6 +34,11 @@ def serve(
     upload_mb: Annotated[int, typer.Option("--upload-mb", min=1, help="Largest upload.")] = 256,
     quota_mb: Annotated[int, typer.Option("--quota-mb", min=1, help="Uploads of one key together.")] = 4000,
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds after which a reply ends with what there is.")] = 600.0,
+    cache_mb: Annotated[int, typer.Option("--cache-mb", min=0, help="Memory for what was read of long prompts; 0 for none.")] = 1000,
+    disk_cache_mb: Annotated[int, typer.Option("--disk-cache-mb", min=0, help="Disk for the same, kept between starts.")] = 8000,
+    cache_level: Annotated[Level, typer.Option("--cache-level", help="On disk: exactly, or coded, from 4 (finest) to 1.")] = "3",
+    share_cache: Annotated[bool, typer.Option("--share-cache", help="Let a key have what another key's text has made.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep nothing of what was read.")] = False,
     new_key: Annotated[str | None, typer.Option("--new-key", metavar="NAME", help="Make a key, print it once, and end.")] = None,
     revoke_key: Annotated[str | None, typer.Option("--revoke-key", metavar="NAME", help="End a key, at once, and end.")] = None,
     keys: Annotated[bool, typer.Option("--keys", help="List the keys' names, and end.")] = False,
@@ -44,10 +50,12 @@ def serve(
     settings = flags.settings_from(model=model, base_url=upstream, context=context, embedder=embedder, recipe=recipe)
     flags.plan(None, settings, None)  # a recipe that does not parse shows before a model is loaded
     try:
+        from baywindow.server.prefixes import CacheOptions
         from baywindow.server.running import bind
         from baywindow.server.service import Options
     except ModuleNotFoundError as missing:
         raise MissingExtraError.of(f"what serves ({missing.name})", "serve") from None
+    kept = CacheOptions(memory_bytes=cache_mb * MEGA, disk_bytes=disk_cache_mb * MEGA, level=cache_level, shared=share_cache)
     options = Options(
         host=host,
         port=port,
@@ -58,6 +66,7 @@ def serve(
         upload_bytes=upload_mb * MEGA,
         quota_bytes=quota_mb * MEGA,
         timeout_s=timeout,
+        cache=None if no_cache else kept,
     )
     bound = bind(host, port)
     try:

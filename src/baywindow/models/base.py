@@ -22,6 +22,7 @@ from baywindow.errors import CapabilityError
 from baywindow.registry import Technique
 
 if TYPE_CHECKING:
+    from baywindow.models.prefixes import Prefix
     from baywindow.models.reading import Reader
     from baywindow.models.together import Together
 
@@ -55,13 +56,15 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """What a call gave and used. ``estimated`` marks counts that no tokenizer and no endpoint confirmed."""
+    """What a call gave and used. ``estimated`` marks counts that no tokenizer and no endpoint confirmed; ``cached_tokens`` of the prompt
+    were kept from an earlier call."""
 
     text: str
     prompt_tokens: int
     generated_tokens: int
     finish: Finish
     estimated: bool = False
+    cached_tokens: int = 0
 
 
 class Stream:
@@ -164,16 +167,27 @@ class LanguageModel(ABC):
         """What results and caches are bound to: the hub commit, or a SHA-256 of the weights; the name where neither can be had."""
         return self.name
 
+    @property
+    def state_kind(self) -> str:
+        """What kept states (`models.prefixes`) are bound to besides the recipe inside: the weights, and how they are computed with."""
+        return self.fingerprint
+
     def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = Sampling()) -> list[Completion]:
         """One reply a prompt, in order. Local models run batches, remote ones threads; this default runs one after the other."""
         return [self.generate(prompt, sampling).completion for prompt in prompts]
 
-    def together(self, prompts: Sequence[Prompt | str], samplings: Sequence[Sampling]) -> Together:
+    def together(self, prompts: Sequence[Prompt | str], samplings: Sequence[Sampling], prefix: Prefix | None = None) -> Together:
         """Replies that grow together, each with its own sampling and reader. A plain text is continued, where a model can, without a
-        template. Local models run one batch of all; this default takes a piece of each in turn."""
+        template. Local models run one batch of all; this default takes a piece of each in turn. ``prefix`` is what all prompts begin
+        with (see `beginning`), for models that keep it."""
         from baywindow.models.together import Interleaved
 
         return Interleaved(self, prompts, samplings)
+
+    def beginning(self, prompt: Prompt | str, stable: Prompt | str, sampling: Sampling) -> tuple[int, ...]:
+        """Ids of the whole blocks (`models.prefixes`) with which both texts begin; something of ``prompt`` is left behind them. Empty for
+        models that keep no such thing, as this default."""
+        return ()
 
     def batches(self, lengths: Sequence[int], new_tokens: int) -> list[list[int]]:
         """Which prompts of these lengths, in tokens, are best answered together: groups of indices. This default knows no batches."""

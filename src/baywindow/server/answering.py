@@ -23,7 +23,7 @@ from baywindow.recipe import Recipe
 from baywindow.server.conversation import Asked, Conversation, Turn, taken_apart
 from baywindow.server.names import Named
 from baywindow.server.wrapped import Framed
-from baywindow.trace import Citation, Event, Region, Step, Trace
+from baywindow.trace import Citation, Event, Fate, Region, RegionKind, Step, Trace
 
 LEAST_ANSWER_TOKENS = 256  # a prompt that leaves less than this, and less than was asked for, does not fit
 DEFAULT_NEW_TOKENS = 1024  # of a direct reply to a request that names no limit
@@ -63,6 +63,7 @@ class Outcome:
     direct: bool
     citations: tuple[Citation, ...] = ()
     found: bool = True
+    cached_tokens: int = 0  # of all calls, that an earlier request had the model read
 
     @property
     def regions(self) -> list[Region]:
@@ -85,7 +86,8 @@ class Outcome:
             "calls": self.usage.calls,
             "seconds": round(self.usage.seconds, 3),
             "estimated": self.usage.estimated,
-            "cache_hit": False,
+            "cache_hit": self.cached_tokens > 0,
+            "tokens_cached": self.cached_tokens,
             "notes": list(self.trace.notes),
             "steps": [_step(step) for step in self.trace.steps],
         }
@@ -170,21 +172,34 @@ def _direct(task: Task, view: LanguageModel, tokens_in: int, on_text: OnText) ->
     )
     notes = (remark,) if remark else ()
     trace = Trace(recipe=str(recipe), recipe_hash=recipe.hash, model=task.named.model, steps=(step,), notes=notes)
-    return Outcome(text=done.text, finish=finish_of(done), usage=meter.usage, trace=trace, tokens_in=tokens_in, direct=True)
+    return Outcome(
+        text=done.text,
+        finish=finish_of(done),
+        usage=meter.usage,
+        trace=trace,
+        tokens_in=tokens_in,
+        direct=True,
+        cached_tokens=done.cached_tokens,
+    )
 
 
 def _regions(task: Task, view: LanguageModel, done: Completion) -> tuple[Region, ...]:
-    """System, question and the rest; their tokens add up to the prompt's."""
+    """System, the rest and the question, in this order, the first tokens of them from the cache; they add up to the prompt's."""
+    cached, regions = done.cached_tokens, []
+    for kind, tokens in _sizes(task, view, done):
+        fates: tuple[tuple[Fate, int], ...] = (("cached", min(cached, tokens)), ("kept", tokens - min(cached, tokens)))
+        regions += [Region(kind=kind, tokens=n, fate=fate) for fate, n in fates if n or (not tokens and fate == "kept")]
+        cached -= min(cached, tokens)
+    return tuple(regions)
+
+
+def _sizes(task: Task, view: LanguageModel, done: Completion) -> tuple[tuple[RegionKind, int], ...]:
     if task.text is not None:
-        return (Region(kind="other", tokens=done.prompt_tokens, fate="kept"),)
+        return (("other", done.prompt_tokens),)
     system = sum(view.count_tokens(turn.text) for turn in task.conversation.turns if turn.role == "system")
     last = next((turn.text for turn in reversed(task.conversation.turns) if turn.role == "user"), "")
     question = view.count_tokens(last)
-    return (
-        Region(kind="system", tokens=system, fate="kept"),
-        Region(kind="question", tokens=question, fate="kept"),
-        Region(kind="other", tokens=max(0, done.prompt_tokens - system - question), fate="kept"),
-    )
+    return (("system", system), ("other", max(0, done.prompt_tokens - system - question)), ("question", question))
 
 
 def _read(task: Task, asked: Asked, model: LanguageModel, tokens_in: int, on_text: OnText) -> Outcome:
@@ -217,6 +232,7 @@ def _read(task: Task, asked: Asked, model: LanguageModel, tokens_in: int, on_tex
         direct=False,
         citations=answer.citations,
         found=answer.found,
+        cached_tokens=framed.cached_tokens,
     )
 
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from baywindow.models.base import Completion, Held, LanguageModel, Prompt, Sampling
 from baywindow.recipe import Recipe
 from baywindow.registry import Technique
 from baywindow.server.fair import Fair
+
+if TYPE_CHECKING:
+    from baywindow.server.prefixes.store import KeptPrefix, PrefixStore
 
 GATHER_S = 0.03
 MOST_GATHERED = 64  # waiting rows looked at for one batch; the model says how many of them go together
@@ -36,6 +39,7 @@ class Row:
     sampling: Sampling
     prompt_tokens: int
     cancelled: threading.Event
+    prefix: KeptPrefix | None = None
     said: queue.SimpleQueue[str | Completion | BaseException] = field(default_factory=queue.SimpleQueue)
     # What the inside of the model says of the generation; known only where the row ran alone.
     remark: str = ""
@@ -52,10 +56,12 @@ class Errand:
 
 
 class Engine:
-    """Runs the model. ``expected`` tells how many requests are under way, and so how many rows may be about to come."""
+    """Runs the model. ``expected`` tells how many requests are under way, and so how many rows may be about to come. ``prefixes`` keeps
+    what was read of long prompts; it is closed with the engine."""
 
-    def __init__(self, model: LanguageModel, expected: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, model: LanguageModel, expected: Callable[[], int] = lambda: 0, prefixes: PrefixStore | None = None) -> None:
         self.model = model
+        self.prefixes = prefixes
         self._expected = expected
         self.batches = 0  # run so far, with `rows` for the metrics
         self.rows = 0
@@ -98,6 +104,8 @@ class Engine:
         self._waiting.close()
         self._thread.join()
         self._stack.close()
+        if self.prefixes is not None:
+            self.prefixes.close()
 
     def _work(self) -> None:
         while (taken := self._waiting.take()) is not None:
@@ -133,7 +141,8 @@ class Engine:
 
     def _gathered(self, tenant: str, first: Row, view: LanguageModel) -> list[Row]:
         """The rows of the next batch, ``first`` among them; the others that were looked at go back in front."""
-        others = self._waiting.take_like(lambda w: isinstance(w, Row) and w.inside == first.inside, MOST_GATHERED)
+        key = _stored(first)
+        others = self._waiting.take_like(lambda w: isinstance(w, Row) and w.inside == first.inside and _stored(w) == key, MOST_GATHERED)
         found = [(tenant, first), *((t, w) for t, w in others if isinstance(w, Row))]
         found = [(t, row) for t, row in found if not _gone(row)]
         if not found:
@@ -145,7 +154,7 @@ class Engine:
         return [row for i, (_, row) in enumerate(found) if i in chosen]
 
     def _run(self, view: LanguageModel, rows: Sequence[Row]) -> None:
-        together = view.together([row.prompt for row in rows], [row.sampling for row in rows])
+        together = view.together([row.prompt for row in rows], [row.sampling for row in rows], _common(rows))
         told = [False] * len(rows)
         self.batches, self.rows = self.batches + 1, self.rows + len(rows)
         for texts in together:
@@ -172,6 +181,21 @@ class Engine:
                 self._view = self._stack.enter_context(self.model.attached(inside))
                 self._inside = inside
         return self._view
+
+
+def _stored(row: Row) -> Hashable:
+    """The key of a row's prefix where some of it is kept: such rows are read on from there, together with those that begin alike. With
+    techniques inside each goes alone: over a shared beginning a batch with them gave other replies than each row by itself."""
+    if row.prefix is None or not row.prefix.is_stored():
+        return None
+    return (row.prefix.key, id(row)) if row.inside else row.prefix.key
+
+
+def _common(rows: Sequence[Row]) -> KeptPrefix | None:
+    """The prefix of all rows. Different ones are read together as they are, and nothing is kept of them: a batch is worth more."""
+    keys = {row.prefix.key if row.prefix is not None else None for row in rows}
+    alone = len(rows) == 1 or not rows[0].inside
+    return rows[0].prefix if len(keys) == 1 and alone else None
 
 
 def _gone(row: Row) -> bool:

@@ -47,7 +47,7 @@ def usage_of(outcome: Outcome) -> Json:
         "prompt_tokens": used.prompt_tokens,
         "completion_tokens": used.generated_tokens,
         "total_tokens": used.tokens,
-        "prompt_tokens_details": {"cached_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": outcome.cached_tokens},
     }
 
 

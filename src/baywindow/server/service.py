@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from baywindow.server.keys import Keys
 from baywindow.server.limits import Rates
 from baywindow.server.metrics import Metrics
 from baywindow.server.names import Named, named, served_name
+from baywindow.server.prefixes import CacheOptions, PrefixStore
 from baywindow.server.storage import Files
 from baywindow.server.stores import Stores
 from baywindow.server.upstream import Upstream
@@ -43,6 +44,7 @@ class Options:
     timeout_s: float = 600.0  # after which an answer is given from what there is
     patience_s: int = 30  # for streams that are under way when the server is stopped
     local_token: str = ""  # of this very server, for programs of the same user
+    cache: CacheOptions | None = field(default_factory=CacheOptions)  # of what was read of long prompts; None: none
 
     def __post_init__(self) -> None:
         for name in ("places", "body_bytes", "upload_bytes", "quota_bytes", "timeout_s"):
@@ -76,7 +78,10 @@ class Service:
         if self.needs_key and not len(self.keys):
             raise ConfigError(f"a server at {options.host} needs API keys", hint="make one first: bay serve --new-key NAME")
         self.work = Work(options.places, shared=len(self.keys) > 1)
-        self.engine = Engine(model, lambda: self.work.busy) if model is not None else None
+        self.engine: Engine | None = None
+        if model is not None:
+            prefixes = PrefixStore(home / "prefixes", options.cache) if options.cache is not None else None
+            self.engine = Engine(model, lambda: self.work.busy, prefixes)
         self.rates = Rates(options.requests_per_minute)
         self.files = Files(home / "tenants", most_bytes=options.quota_bytes)
         self.stores = Stores(home / "tenants", self.files, embedder=lambda: self.embedder, chunk_tokens=settings.chunk_tokens)

@@ -114,8 +114,10 @@ class Queued(Wrapped):
             self.context_length = engine.reach(tenant, inside)
 
     def generate(self, prompt: Prompt | str, sampling: Sampling = GREEDY) -> Stream:
-        """Also a plain text, which is continued as it stands."""
-        row = self._submit(prompt, sampling)
+        """Also a plain text, which is continued as it stands. What a long prompt begins with is kept, or was."""
+        return self._stream(self._submit(prompt, sampling, again=True))
+
+    def _stream(self, row: Row) -> Stream:
         ended: list[Completion] = []
 
         def pieces() -> Iterator[str]:
@@ -135,7 +137,8 @@ class Queued(Wrapped):
         return Stream(pieces(), finish)
 
     def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = GREEDY) -> list[Completion]:
-        streams = [self.generate(prompt, sampling) for prompt in prompts]
+        """Prompts that come in numbers hold parts of a text, seldom asked of twice: they are better read in batches than kept."""
+        streams = [self._stream(self._submit(prompt, sampling, again=False)) for prompt in prompts]
         return [stream.completion for stream in streams]
 
     def score(self, prompt: str | Prompt, continuation: str) -> Score:
@@ -161,7 +164,7 @@ class Queued(Wrapped):
         """Nothing is attached here: the engine does it when this request's turn comes."""
         yield Queued(self._engine, self._tenant, self._cancelled, tuple(parts))
 
-    def _submit(self, prompt: Prompt | str, sampling: Sampling) -> Row:
+    def _submit(self, prompt: Prompt | str, sampling: Sampling, *, again: bool) -> Row:
         _check(self._cancelled)
         tokens = self.count_tokens(prompt) if isinstance(prompt, str) else self.prompt_tokens(prompt, sampling)
         if (over := tokens + sampling.max_new_tokens - self.context_length) > 0:
@@ -170,8 +173,11 @@ class Queued(Wrapped):
                 f"({self.context_length}) by {over} tokens",
                 hint="ask for fewer new tokens, or name a recipe that reads in parts",
             )
+        prefix = None
+        if again and (store := self._engine.prefixes) is not None:
+            prefix = store.of(self.inner, self._tenant, self._inside, prompt, sampling)
         # A row can be dropped by itself (a stream that is closed early) or with its whole request.
-        row = Row(self._inside, prompt, sampling, tokens, _Either(self._cancelled))
+        row = Row(self._inside, prompt, sampling, tokens, _Either(self._cancelled), prefix)
         self._engine.submit(self._tenant, row)
         self._last = row
         return row
@@ -210,12 +216,14 @@ class Framed(Wrapped):
         super().__init__(inner)
         self._instructions, self._sampling = instructions, sampling
         self.last: Completion | None = None  # of the calls that stream, the answer's being the last
+        self.cached_tokens = 0  # of all calls that stream
 
     def generate(self, prompt: Prompt, sampling: Sampling = GREEDY) -> Stream:
         stream = self.inner.generate(self._framed(prompt), self._sampled(sampling))
 
         def finish(text: str) -> Completion:
             self.last = stream.completion
+            self.cached_tokens += self.last.cached_tokens
             return self.last
 
         return Stream(iter(stream), finish)
@@ -235,6 +243,7 @@ class Framed(Wrapped):
             framed = Framed(view, self._instructions, self._sampling)
             yield framed
             self.last = framed.last
+            self.cached_tokens += framed.cached_tokens
 
     def _framed(self, prompt: Prompt) -> Prompt:
         if not self._instructions or not prompt:

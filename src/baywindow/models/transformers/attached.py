@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from baywindow.errors import ConfigError
 from baywindow.models.base import Held, LanguageModel
+from baywindow.models.transformers.prefixes import InsideStates
 from baywindow.recipe import Recipe
 from baywindow.registry import Technique
 from baywindow.window import Runtime, attach
@@ -36,6 +37,7 @@ def attached(model: TransformersModel, parts: Sequence[Technique]) -> Iterator[L
     with attach(model.model, Recipe(tuple(parts)), tokenizer=model.tokenizer) as runtime:
         view = copy.copy(model)
         view.new_cache = runtime.cache
+        view.states = InsideStates(runtime)
         view.attached_to = True
         view.cache_phase = _tell
         view.context_length = max(model.context_length, runtime.reach())

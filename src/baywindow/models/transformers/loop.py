@@ -19,8 +19,11 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-# Tokens of all rows in one forward: some seconds of work at most, so that a deadline is met to within that.
-CHUNK_TOKENS = {"cpu": 512, "mps": 1024, "cuda": 4096}
+from baywindow.models.prefixes import BLOCK_TOKENS
+
+# Tokens of all rows in one forward: some seconds of work at most, so that a deadline is met to within that. On the CPU a block, so that
+# a prompt whose beginning was kept is read on in the very pieces that it would be read in as a whole.
+CHUNK_TOKENS = {"cpu": BLOCK_TOKENS, "mps": 1024, "cuda": 4096}
 
 
 class Choose(Protocol):

@@ -20,6 +20,7 @@ from baywindow.models.base import Completion, Held, Inspection, LanguageModel, P
 from baywindow.models.clock import Clock
 from baywindow.models.gguf import Progress
 from baywindow.models.plain import plain_stops, turns_of
+from baywindow.models.prefixes import BLOCK_TOKENS, Prefix
 from baywindow.models.reading import Reader
 from baywindow.models.rendering import Piece, Renderer
 from baywindow.models.together import Together
@@ -30,6 +31,7 @@ try:
     from baywindow.models.transformers.attached import attached, prepared
     from baywindow.models.transformers.batching import batches
     from baywindow.models.transformers.choosing import Chooser
+    from baywindow.models.transformers.prefixes import InsideStates, PlainStates
     from baywindow.models.transformers.reading import read
     from baywindow.models.transformers.reply import Reply
     from baywindow.models.transformers.together import Batch, Row
@@ -67,6 +69,7 @@ class TransformersModel(LanguageModel):
         self.lock = threading.RLock()  # held during each forward
         self.tested: set[str] = set()  # hashes of recipes that passed the engine's self-test on this model
         self.new_cache: Callable[[], Any] = lambda: loop.new_cache(self.model)
+        self.states: PlainStates | InsideStates = PlainStates(self.model)
         self.seen_inside: Callable[[], str] = lambda: ""
         self.held_inside: Callable[[], Held | None] = lambda: None
         self.cache_phase: Callable[[Any, str], None] = lambda cache, phase: None
@@ -82,6 +85,10 @@ class TransformersModel(LanguageModel):
     @property
     def fingerprint(self) -> str:
         return self._fingerprint
+
+    @property
+    def state_kind(self) -> str:
+        return f"{self._fingerprint} {self.model.dtype} {self.model.device.type}"
 
     def count_tokens(self, text: str | Prompt) -> int:
         """Exact. A plain text is counted without a BOS, a prompt with template and BOS (without examples)."""
@@ -139,13 +146,23 @@ class TransformersModel(LanguageModel):
         unread = Completion(text="", prompt_tokens=0, generated_tokens=0, finish="deadline")
         return [found.get(i, unread) for i in range(len(prompts))]
 
-    def together(self, prompts: Sequence[Prompt | str], samplings: Sequence[Sampling]) -> Together:
+    def together(self, prompts: Sequence[Prompt | str], samplings: Sequence[Sampling], prefix: Prefix | None = None) -> Together:
         """One left-padded batch. A plain text is continued as it stands, with a BOS where the model wants one."""
         rows = []
         for prompt, sampling in zip(prompts, samplings, strict=True):
-            ids, stops = (self._plain(prompt, sampling), ()) if isinstance(prompt, str) else self._prepared(prompt, sampling)
+            ids, stops = self._ids_of(prompt, sampling)
             rows.append(Row(ids, sampling, self._reply(len(ids), sampling, stops)))
-        return Batch(self, rows)
+        return Batch(self, rows, prefix)
+
+    def beginning(self, prompt: Prompt | str, stable: Prompt | str, sampling: Sampling) -> tuple[int, ...]:
+        ids, same = self._ids_of(prompt, sampling)[0], self._ids_of(stable, sampling)[0]
+        alike = next((i for i, (a, b) in enumerate(zip(ids, same, strict=False)) if a != b), min(len(ids), len(same)))
+        alike = min(alike, len(ids) - 2)  # one token alone would be read as a step of decoding
+        return tuple(ids[: max(0, alike) // BLOCK_TOKENS * BLOCK_TOKENS])
+
+    def _ids_of(self, prompt: Prompt | str, sampling: Sampling) -> tuple[list[int], tuple[str, ...]]:
+        """Token ids and stop strings of a chat, or of a text to be continued."""
+        return (self._plain(prompt, sampling), ()) if isinstance(prompt, str) else self._prepared(prompt, sampling)
 
     def batches(self, lengths: Sequence[int], new_tokens: int) -> list[list[int]]:
         return batches(lengths, new_tokens, self.model)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from baywindow.models.base import Completion, Sampling
 from baywindow.models.clock import Clock
+from baywindow.models.prefixes import Prefix
 from baywindow.models.together import Together
-from baywindow.models.transformers import loop
+from baywindow.models.transformers import loop, prefixes
 from baywindow.models.transformers.choosing import Chooser
 from baywindow.models.transformers.reply import Reply
 
@@ -29,21 +30,31 @@ class Row:
 
 
 class Batch(Together):
-    """Rows that are done are fed on beside the others until the last one is: a cache that cannot give up a row need not."""
+    """Rows that are done are fed on beside the others until the last one is: a cache that cannot give up a row need not.
 
-    def __init__(self, model: TransformersModel, rows: Sequence[Row]) -> None:
+    ``prefix``: what all rows begin with; it is read once, or not at all where a state of it was kept.
+    """
+
+    def __init__(self, model: TransformersModel, rows: Sequence[Row], prefix: Prefix | None = None) -> None:
         self._model = model
         self._rows = rows
+        self._prefix = prefix
+        self._reused = 0
         self._clocks = [Clock(row.sampling.seconds) for row in rows]
         self._choosers = [Chooser(row.sampling, 1) for row in rows]
         self._texts = [""] * len(rows)
 
     def __iter__(self) -> Iterator[list[str]]:
         pad = self._model.tokenizer.pad_token_id
+        if self._prefix is None:
+            cache, shared = self._model.new_cache(), 0
+        else:
+            cache, self._reused = prefixes.read(self._model, self._prefix, len(self._rows), self._waiting)
+            shared = len(self._prefix.ids)
         feed = loop.Feed(
-            rows=[row.ids for row in self._rows],
+            rows=[row.ids[shared:] for row in self._rows],
             choose=self._choose,
-            cache=self._model.new_cache(),
+            cache=cache,
             alive=self._waiting,
             pad=0 if pad is None else int(pad),
             phase=self._model.cache_phase,
@@ -78,4 +89,4 @@ class Batch(Together):
         return self._rows[row].reply.done
 
     def completion(self, row: int) -> Completion:
-        return self._rows[row].reply.completion(self._texts[row])
+        return replace(self._rows[row].reply.completion(self._texts[row]), cached_tokens=self._reused)

@@ -69,7 +69,9 @@ async def completions(form: CompletionForm, request: Request, tenant: Who) -> Re
 def _joined(found: list[Json]) -> Json:
     """Several replies as one: their choices together, their usage added up."""
     usage = {name: sum(one["usage"][name] for one in found) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
-    return found[0] | {"choices": [choice for one in found for choice in one["choices"]], "usage": found[0]["usage"] | usage}
+    cached = sum(one["usage"]["prompt_tokens_details"]["cached_tokens"] for one in found)
+    details = {"prompt_tokens_details": {"cached_tokens": cached}}
+    return found[0] | {"choices": [choice for one in found for choice in one["choices"]], "usage": usage | details}
 
 
 async def _through(service: Service, chosen: Named, form: CompletionForm, request: Request, tenant: Tenant) -> Response:

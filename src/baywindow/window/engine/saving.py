@@ -20,7 +20,7 @@ from torch import Tensor
 
 from baywindow.errors import ModelError, SourceError
 from baywindow.window.block import Block
-from baywindow.window.caches.base import Segment
+from baywindow.window.caches.base import Codec, Segment
 from baywindow.window.engine.cache import WindowCache
 from baywindow.window.engine.store import Store, Watched
 from baywindow.window.engine.tail import Tail, own
@@ -35,8 +35,9 @@ ON_CPU = ".counts"  # segments keep their counts there by contract
 Described = dict[str, Any]
 
 
-def save(cache: WindowCache, folder: Path, bound_to: Described) -> None:
-    """Write the cache. The folder appears complete or not at all; an older one of that name is replaced."""
+def save(cache: WindowCache, folder: Path, bound_to: Described, codec: Codec | None = None) -> None:
+    """Write the cache, by its recipe's codec if that has one, else by ``codec``, else plainly. The folder appears complete or not at all;
+    an older one of that name is replaced."""
     layers: list[Described] = []
     tensors: dict[str, Tensor] = {}
     for i, store in enumerate(cache.stores):
@@ -47,22 +48,19 @@ def save(cache: WindowCache, folder: Path, bound_to: Described) -> None:
         tensors["row_tokens"] = cache.row_tokens
     if cache.protect_from is not None:
         tensors["protect_from"] = cache.protect_from
+    body = {**bound_to, "mode": cache.mode, "question_tokens": cache.question_tokens, "layers": layers}
+    write(folder, body, tensors, cache.runtime.parts.codec or codec)
+
+
+def write(folder: Path, described: Described, tensors: dict[str, Tensor], codec: Codec | None) -> None:
+    """Tensors and what there is to say of them, with checksums; complete or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
     try:
-        codec = cache.runtime.parts.codec
         tensors, same = without_repeats(tensors)
         plain = {name: own(t.detach().cpu()) for name, t in tensors.items()}
         files = codec.write(beside, plain) if codec is not None else _write_plain(beside, plain)
-        body = {
-            "format": FORMAT,
-            **bound_to,
-            "mode": cache.mode,
-            "question_tokens": cache.question_tokens,
-            "layers": layers,
-            "same": same,
-            "files": {name: checksum(beside / name) for name in files},
-        }
+        body = {"format": FORMAT, **described, "same": same, "files": {name: checksum(beside / name) for name in files}}
         (beside / MANIFEST).write_text(json.dumps({**body, "checksum": _digest(body)}, indent=1), encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
@@ -101,18 +99,23 @@ def read_manifest(folder: Path, bound_to: Described) -> Described:
     return dict(found)
 
 
-def load(runtime: Runtime, folder: Path, manifest: Described) -> WindowCache:
-    """The cache that was saved; ``manifest`` comes from `read_manifest`."""
-    codec = runtime.parts.codec
+def read_tensors(folder: Path, manifest: Described, codec: Codec | None) -> dict[str, Tensor]:
+    """What `write` wrote, on the CPU, repeats too; ``manifest`` comes from `read_manifest`."""
     try:
-        tensors = codec.read(folder) if codec is not None else load_file(folder / TENSORS)
+        tensors: dict[str, Tensor] = codec.read(folder) if codec is not None else load_file(folder / TENSORS)
     except (SafetensorError, OSError) as error:
         raise SourceError(f"the saved context {folder} is damaged: {error}", hint="make it again") from None
+    return tensors | {name: tensors[of] for name, of in manifest["same"].items()}
+
+
+def load(runtime: Runtime, folder: Path, manifest: Described, codec: Codec | None = None) -> WindowCache:
+    """The cache that was saved; ``codec`` is what `save` was given."""
+    tensors = read_tensors(folder, manifest, runtime.parts.codec or codec)
     if len(manifest["layers"]) != len(runtime.info.layers):
         raise ModelError(f"the saved context {folder} has {len(manifest['layers'])} layers, the model {len(runtime.info.layers)}")
     device = runtime.model.get_input_embeddings().weight.device  # type: ignore[operator]
     tensors = {name: t if name.endswith(ON_CPU) else t.to(device) for name, t in tensors.items()}
-    tensors |= {name: tensors[of] for name, of in manifest["same"].items()}
+    tensors |= {name: tensors[of] for name, of in manifest["same"].items()}  # what layers share stays shared on the device too
     cache = runtime.cache(question_tokens=int(manifest["question_tokens"]))
     for i, described in enumerate(manifest["layers"]):
         _restore(cache.store(i), described, f"{i}", tensors, runtime)
