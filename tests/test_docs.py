@@ -79,6 +79,7 @@ def test_a_stale_page_is_found_and_named(tmp_path: Path, monkeypatch: pytest.Mon
     docs = tool("docs")
     monkeypatch.setattr(docs, "ROOT", tmp_path)
     monkeypatch.setattr(docs, "DOCS", tmp_path / "docs")
+    monkeypatch.setattr(docs, "REFERENCE", tmp_path / "reference" / "report.md")
     monkeypatch.setattr(docs, "RESULTS", tmp_path / "results")
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "answers.md").write_text("# Right answers\n\n12 of 20\n")
@@ -172,3 +173,13 @@ def test_the_site_builds_strictly_and_fetches_nothing_from_elsewhere(tmp_path: P
         r'<(?:script|img|iframe)[^>]+src="(?:https?:)?//[^"]+"|<link[^>]+rel="(?:stylesheet|preconnect|icon)"[^>]+href="(?:https?:)?//|@import'
     )
     assert {p.name: loaded.findall(p.read_text()) for p in pages if loaded.search(p.read_text())} == {}
+
+
+def test_the_reference_report_is_a_page_without_its_pictures(tmp_path):
+    docs = tool("docs")
+    path = tmp_path / "report.md"
+    path.write_text("# Bench: reference\n\nWords.\n\n![a heat map](map.png)\n\n| a |\n|---|\n| 1 |\n")
+    text = docs.reference(path.read_text())
+    assert text.startswith("# The reference run: reference\n\nMade by `make bench-reference`.")
+    assert "map.png" not in text
+    assert text.endswith("Words.\n\n| a |\n|---|\n| 1 |\n")

@@ -5,7 +5,8 @@
 
 Generated are: the table of techniques (from their cards), the command line reference (from the commands' own flags), the table of
 settings (from their fields), the JSON schema of an answer (from its classes), and the pages of measurements (copies of what the
-benchmarks wrote to benchmarks/results). Only the table of what combines imports torch.
+benchmarks wrote to benchmarks/results, and of the reference run's report in results, without its pictures). Only the table of what
+combines imports torch.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from baywindow.registry import Card
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
+REFERENCE = ROOT / "results" / "report.md"
 GENERATED = "<!-- Written by tools/docs.py. Change the source it names, then run: make docs -->\n\n"
 
 
@@ -173,13 +175,22 @@ def measured() -> dict[str, str]:
     """What the benchmarks wrote, page by page, and an index that names those there are."""
     results = sorted(RESULTS.glob("*.md")) if RESULTS.is_dir() else []
     found = {f"measured/{path.name}": path.read_text(encoding="utf-8") for path in results}
+    if REFERENCE.is_file():
+        found["measured/reference.md"] = reference(REFERENCE.read_text(encoding="utf-8"))
     lines = ["# Measured", "", "Each page is what a benchmark command wrote, unchanged; the page names the command.", ""]
-    for path in results:
-        heading = next((line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")), path.stem)
-        lines.append(f"- [{heading.removeprefix('# ')}]({path.name})")
-    if not results:
+    for name, text in found.items():
+        heading = next((line for line in text.splitlines() if line.startswith("# ")), name)
+        lines.append(f"- [{heading.removeprefix('# ')}]({name.removeprefix('measured/')})")
+    if not found:
         lines.append("No benchmark has written a page yet.")
     return found | {"measured/index.md": GENERATED + "\n".join(lines) + "\n"}
+
+
+def reference(report: str) -> str:
+    """The reference run's report. Its pictures stand in the page with the tables, which is in the repository."""
+    told = "Made by `make bench-reference`. With its heat maps and Pareto plots it is `results/report.html` in the repository."
+    head, _, rest = re.sub(r"^!\[.*\n\n?", "", report, flags=re.MULTILINE).partition("\n")
+    return f"{head.replace('# Bench: ', '# The reference run: ')}\n\n{told}\n{rest}"
 
 
 if __name__ == "__main__":

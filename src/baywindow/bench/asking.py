@@ -15,6 +15,7 @@ from baywindow.config import Settings
 from baywindow.context.ask import ask
 from baywindow.documents.base import Corpus
 from baywindow.models.base import Completion, Held, Inspection, LanguageModel, Message, Prompt, Sampling, Score, Stream, Want
+from baywindow.models.prefixes import Prefix
 from baywindow.models.reading import Reader
 from baywindow.models.together import Together
 from baywindow.recipe import Recipe
@@ -68,8 +69,15 @@ class Watcher(LanguageModel):
             self._watched.last, self._watched.first_token_at = shown(self._inner, prompts[-1], sampling), None
         return done
 
-    def together(self, prompts: Sequence[Prompt | str], samplings: Sequence[Sampling]) -> Together:
-        return self._inner.together(prompts, samplings)
+    @property
+    def state_kind(self) -> str:
+        return self._inner.state_kind
+
+    def together(self, prompts: Sequence[Prompt | str], samplings: Sequence[Sampling], prefix: Prefix | None = None) -> Together:
+        return self._inner.together(prompts, samplings, prefix)
+
+    def beginning(self, prompt: Prompt | str, stable: Prompt | str, sampling: Sampling) -> tuple[int, ...]:
+        return self._inner.beginning(prompt, stable, sampling)
 
     def batches(self, lengths: Sequence[int], new_tokens: int) -> list[list[int]]:
         return self._inner.batches(lengths, new_tokens)

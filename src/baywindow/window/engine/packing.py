@@ -24,8 +24,12 @@ def pack(run: LayerRun, store: Store, phase: Phase) -> None:
         if packer is not None:
             residual = max(packer.residual_tokens, narrower.residual_tokens)
             store.pack(packer.group_tokens, residual, lambda flat: narrower.narrow(flat, at, packer.encode))
-        # What the packer leaves as it is has no need of all channels either; it is not packed later.
-        store.pack(1, narrower.residual_tokens, lambda flat: narrower.narrow(flat, at, _plain))
+        if packer is not None and narrower.residual_tokens > packer.residual_tokens:
+            # Tokens that keep all channels are packed all the same, where the packer keeps fewer of them.
+            store.pack(packer.group_tokens, packer.residual_tokens, lambda flat: packer.encode(flat, at))
+        else:
+            # What the packer leaves as it is has no need of all channels either; it is not packed later.
+            store.pack(1, narrower.residual_tokens, lambda flat: narrower.narrow(flat, at, _plain))
     elif packer is not None:
         store.pack(packer.group_tokens, packer.residual_tokens, lambda flat: packer.encode(flat, at))
     if mover is not None:
