@@ -333,11 +333,11 @@ print(t.write_and_read(Path(sys.argv[1])))
 
 
 def write_and_read(folder: Path) -> str:
-    """Sixty states in a place for three, each looked for among those of before; what was found in them."""
+    """Sixty states in a place for three; after each the one before it is looked for, which is there unless the other has pushed it out."""
     disk, found = Disk(folder, 300, "3"), {"whole": 0, "gone": 0, "damaged": 0}
     for n in range(60):
         disk.write(f"{n % 7}", Words())
-        if (path := disk.find(f"{(n + 3) % 7}")) is not None:
+        if (path := disk.find(f"{(n - 1) % 7}")) is not None:
             try:
                 load(path)
                 found["whole"] += 1
