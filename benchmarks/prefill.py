@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 import torch
-from _rows import Rows
+from _rows import Rows, write
 from _window_tables import cell, ratio_cell
 from transformers import DynamicCache
 from transformers.utils import logging as transformers_logging
@@ -70,21 +70,31 @@ def run(options: argparse.Namespace) -> None:
                     print(rows.rows[-1], flush=True)
             if loaded.late():
                 break
-    report(rows.rows)
+    report(rows.rows, options.hours)
 
 
-def report(found: list[dict[str, Any]]) -> None:
+def report(found: list[dict[str, Any]], hours: float) -> None:
     """A Markdown table of each model and length: how many times as fast as the stock model, what was read, what became of the answers."""
+    lines = []
     for name, length in sorted({(r["model"], r["length"]) for r in found}):
         mine = [r for r in found if (r["model"], r["length"]) == (name, length)]
         stock = {r["sample"]: r for r in mine if r["method"] == STOCK}
-        print(f"\n{name}, {length:,} tokens\n\n| method | seconds | times as fast | share of blocks | answer NLL | answers |")
-        print("|---" * 6 + "|")
+        lines += [f"## {name}, {length:,} tokens", "", "| method | processor s | times as fast | share of blocks | answer NLL | answers |"]
+        lines.append("|---" * 6 + "|")
         for method in (STOCK, *RECIPES):
             of = [r for r in mine if r["method"] == method]
             faster = [stock[r["sample"]]["cpu"] / r["cpu"] for r in of if r["sample"] in stock]
             values = [cell([r["cpu"] for r in of], 1), ratio_cell(faster), cell([r.get("share", 1.0) for r in of], 3)]
-            print("| " + " | ".join([method, *values, cell([r["nll"] for r in of]), f"{sum(r['exact'] for r in of)} of {len(of)}"]) + " |")
+            cells = [f"`{method}`", *values, cell([r["nll"] for r in of]), f"{sum(r['exact'] for r in of)} of {len(of)}"]
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    write(
+        "prefill",
+        "Sparse prefill against dense prefill",
+        "\n".join(lines),
+        {"rows": found},
+        f"python benchmarks/prefill.py --hours {hours:g}",
+    )
 
 
 if __name__ == "__main__":
