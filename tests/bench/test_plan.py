@@ -63,7 +63,7 @@ def test_a_plan_survives_being_kept() -> None:
     plan = Plan(
         models=("a", "b"),
         tasks=("t",),
-        lengths=(64,),
+        lengths=(1024, 4096),
         recipes=("stock",),
         hours=1.5,
         best={"4k": 6},

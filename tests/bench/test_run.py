@@ -229,3 +229,20 @@ def test_one_slow_first_sample_drops_nobody(toy, answerer, tmp_path: Path, monke
     counts = {recipe: sum(r.recipe == recipe for r in rows) for recipe in PLAN.recipes}
     assert min(counts.values()) >= 2 * 10  # both recipes, both tasks
     assert now[0] <= 810
+
+
+def test_the_length_of_the_best_comes_after_the_shorter_one_has_its_samples(toy, answerer, tmp_path: Path) -> None:
+    recipes = ("stock", "full_text(k=1) > rag", "full_text(k=2) > rag")
+    plan = replace(PLAN, tasks=("toy.find",), recipes=recipes, best={"128": 1})
+    rows = go(tmp_path / "r.bay.sqlite", plan, answerer())
+    assert [r.length for r in rows] == [64] * 9 + [128] * 6
+    assert {r.recipe for r in rows if r.length == 128} == {"stock", "full_text(k=1) > rag"}  # as good as the other, and named first
+    with Store(tmp_path / "r.bay.sqlite") as store:
+        assert [why for _, _, why in store.fact("dropped:m")] == ["not among the best at shorter lengths"]
+
+
+def test_a_length_for_the_best_only_needs_a_shorter_one() -> None:
+    with pytest.raises(ConfigError, match="64"):
+        replace(PLAN, lengths=(64, 128), best={"64": 1})
+    with pytest.raises(ConfigError, match="256"):
+        replace(PLAN, lengths=(64, 128), best={"256": 1})

@@ -41,13 +41,23 @@ def test_stock_goes_only_with_its_length_and_the_last_length_stays() -> None:
     assert made.postponed[128, STOCK] == "no time for 10 samples at this length"
 
 
-def test_a_length_that_waits_counts_for_its_share_only() -> None:
+def test_a_length_that_waits_takes_no_time_from_the_others() -> None:
     made = schedule({(64, STOCK): 1.0, (64, CHEAP): 1.0})
     made.columns += [(128, STOCK), (128, CHEAP)]
     made.tasks[128] = 1
     assert made.left(1) == 4.0  # twice the length is guessed to take twice the time: 2 columns × 2 s
-    made.waiting[128] = 0.5
-    assert made.left(1) == 2.0
+    made.waiting.add(128)
+    assert made.left(1) == 0.0
+    assert made.lengths == [64]
+
+
+def test_a_column_that_has_its_samples_is_not_put_off_for_one_that_lacks_them() -> None:
+    made = schedule({(64, STOCK): 1.0, (64, DEAR): 30.0, (128, STOCK): 2.0, (128, CHEAP): 4.0})
+    for _ in range(9):
+        made.spent((64, STOCK), 1.0)
+        made.spent((64, DEAR), 30.0)
+    assert made.decide(20.0) == 10  # 9 × 2 s for stock at 128; CHEAP would take 36 s more
+    assert made.postponed.keys() == {(128, CHEAP)}
 
 
 def test_what_was_measured_is_not_counted_again() -> None:
@@ -78,13 +88,3 @@ def test_one_slow_sample_does_not_decide() -> None:
     for seconds in (1.0, 1.0, 50.0):
         made.spent((64, STOCK), seconds)
     assert made.seconds_of((64, STOCK)) == 1.0
-
-
-def test_a_recipe_that_is_put_off_does_not_count_at_the_lengths_of_the_best() -> None:
-    made = schedule({(64, STOCK): 1.0, (64, CHEAP): 1.0, (64, DEAR): 30.0})
-    made.columns += [(128, STOCK), (128, CHEAP), (128, DEAR)]
-    made.tasks[128], made.waiting[128] = 1, 0.5
-    # Ten of everything: 9 × 32 s, and half of 10 × 64 s. Without the dear one: 9 × 2 s, and half of 10 × 4 s: 38 s.
-    assert made.left(10) == 9 * 32 + 5 * 64
-    assert made.decide(38.0) == 10
-    assert made.active(64) == [STOCK, CHEAP]

@@ -22,7 +22,6 @@ from baywindow.models.base import LanguageModel
 from baywindow.recipe import Recipe
 
 MOST_FAILURES = 10  # of a model or of a recipe that has never succeeded
-BEST_AFTER = 3  # samples a cell, before the best recipes are chosen for the lengths that only they get
 WRITING_SHARE = 0.25  # of a model's time, for replies where they are written for some samples only
 
 
@@ -46,8 +45,7 @@ class ModelRun:
         self.worked: set[str] = set()
         self.stopped = False  # the model only fails
         self.schedule = self._schedule(refused)
-        for length in filter(self._waits, plan.lengths):
-            self.schedule.waiting[length] = min(1.0, (plan.best[length_text(length)] + 2) / len(self.recipes))
+        self.schedule.waiting.update(filter(self._waits, plan.lengths))
         self._keep_decisions(None)
 
     # -- what is to be done -----------------------------------------------------------------------------------------------
@@ -101,19 +99,19 @@ class ModelRun:
 
     def _catch_up(self, deadline: float) -> None:
         """Samples that a recipe missed while it was postponed."""
-        lengths = [at for at in self.schedule.lengths if not self._waits(at)]
+        lengths = self.schedule.lengths
         for number in range(max((self.schedule.done[at] for at in lengths), default=0)):
             for length in [at for at in lengths if number < self.schedule.done[at]]:
                 if time.monotonic() >= deadline or not self._round(length, self.schedule.done[length], deadline, number):
                     return
 
     def _rounds(self, deadline: float, most: int) -> bool:
-        """Rounds in turn, the length with the fewest first; False if the model only fails."""
+        """Rounds in turn, the length with the fewest first; then the lengths of the best recipes. False if the model only fails."""
         samples = self._samples(deadline, most)
         while time.monotonic() < deadline:
-            for length in [at for at in self.plan.lengths if self._waits(at)]:
-                self._choose_best(length)
-            open_lengths = [at for at in self.schedule.lengths if not self._waits(at) and self.schedule.done[at] < samples]
+            open_lengths = [at for at in self.schedule.lengths if self.schedule.done[at] < samples]
+            if not open_lengths and self._choose_best():
+                continue
             if not open_lengths:
                 break
             length = min(open_lengths, key=lambda at: (self.schedule.done[at], at))
@@ -125,8 +123,7 @@ class ModelRun:
 
     def _samples(self, deadline: float, most: int) -> int:
         """Samples a cell: the plan's, else what the time allows once every length has been tried."""
-        lengths = [at for at in self.schedule.lengths if not self._waits(at)]
-        if self.plan.samples or not all(self.schedule.done[at] for at in lengths):
+        if self.plan.samples or not all(self.schedule.done[at] for at in self.schedule.lengths):
             return self.plan.samples or LEAST_SAMPLES
         samples = min(most, self.schedule.decide(deadline - time.monotonic()))
         self._keep_decisions(samples)
@@ -135,8 +132,7 @@ class ModelRun:
     def _write_replies(self, deadline: float) -> None:
         """Replies for the first samples of every cell that was measured without; the rows are measured anew, reply and all."""
         bare = {r.key for r in self.store.rows() if r.model == self.name and r.reply is None and not r.error}
-        lengths = [at for at in self.schedule.lengths if not self._waits(at)]
-        for number, length in itertools.product(range(self.plan.generate), lengths):
+        for number, length in itertools.product(range(self.plan.generate), self.schedule.lengths):
             for task in self._tasks_at(length):
                 active = [h for h in self.schedule.active(length) if (self.name, task.name, length, number, 0, h) in bare]
                 unit = self.unit(task, length, number)
@@ -211,17 +207,19 @@ class ModelRun:
             self._keep_decisions(None)
         return False
 
-    def _choose_best(self, length: int) -> None:
-        """Once the shorter lengths have some samples: the best recipes there, and chance beside them, are what this length gets."""
-        shorter = [at for at in self.schedule.lengths if at < length and not self._waits(at)]
-        if not shorter or any(self.schedule.done[at] < BEST_AFTER for at in shorter):
-            return
-        rows = [r for r in self.store.rows() if r.model == self.name and r.length in shorter]
-        self.schedule.waiting.pop(length, None)
+    def _choose_best(self) -> bool:
+        """Open the shortest length that is for the best only: now that the shorter ones have their samples, the best recipes there, and
+        chance beside them, are what it gets. False if no length waits."""
+        if not self.schedule.waiting:
+            return False
+        length = min(self.schedule.waiting)
+        rows = [r for r in self.store.rows() if r.model == self.name and r.length in self.schedule.lengths and r.length < length]
+        self.schedule.waiting.discard(length)
         kept = choose.best(rows, list(self.recipes.values()), self.plan.best[length_text(length)])
         self.schedule.drop([c for c in self.schedule.kept if c[0] == length and c[1] not in kept], "not among the best at shorter lengths")
         self.store.set_fact(self._best_name(length), sorted(kept))
         self._keep_decisions(None)
+        return True
 
     def _keep_decisions(self, samples: int | None) -> None:
         name = self.name

@@ -49,6 +49,10 @@ class Plan:
                 raise ConfigError(f"a run needs {name}", hint=f"name some with --{name}")
         if self.budget:
             Budget.parse(self.budget)
+        for text in self.best:
+            if not any(length < length_of(text) for length in self.lengths) or length_of(text) not in self.lengths:
+                hint = "its recipes are chosen at a shorter one: --lengths 1k,4k --best 4k:6"
+                raise ConfigError(f"{text} is not a length of this run behind a shorter one", hint=hint)
         if (self.samples < 1) == (self.hours <= 0):
             raise ConfigError("a run needs a number of samples or hours", hint="--hours 1.5, or --samples 20")
 

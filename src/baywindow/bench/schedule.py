@@ -23,7 +23,7 @@ class Schedule:
     columns: list[Column]
     tasks: dict[int, int]  # number of tasks at a length
     protected: frozenset[str]
-    waiting: dict[int, float] = field(default_factory=dict)  # lengths whose recipes are chosen later: the share of columns they will get
+    waiting: set[int] = field(default_factory=set)  # lengths that come after the others, when their recipes are chosen
     done: dict[int, int] = field(default_factory=lambda: defaultdict(int))  # rounds by length
     have: dict[Column, int] = field(default_factory=lambda: defaultdict(int))  # samples by column, all tasks
     dropped: dict[Column, str] = field(default_factory=dict)  # for good, and why
@@ -37,7 +37,7 @@ class Schedule:
 
     @property
     def kept(self) -> list[Column]:
-        return [c for c in self.columns if c not in self.dropped and c not in self.postponed]
+        return [c for c in self.columns if c[0] not in self.waiting and c not in self.dropped and c not in self.postponed]
 
     def active(self, length: int) -> list[str]:
         """Recipes that are measured at a length."""
@@ -55,15 +55,7 @@ class Schedule:
 
     def left(self, samples: int) -> float:
         """Seconds until every kept cell has so many samples."""
-        return sum(self._lacking(c, samples) * self._share(c) * self.seconds_of(c) for c in self.kept)
-
-    def _share(self, column: Column) -> float:
-        """How likely a column is to be measured: one whose recipes are chosen later goes to those that are still measured elsewhere."""
-        length, recipe = column
-        if length not in self.waiting:
-            return 1.0
-        elsewhere = any(r == recipe and at not in self.waiting for at, r in self.kept)
-        return self.waiting[length] if elsewhere else 0.0
+        return sum(self._lacking(c, samples) * self.seconds_of(c) for c in self.kept)
 
     def _lacking(self, column: Column, samples: int) -> int:
         return max(0, samples * self.tasks.get(column[0], 0) - self.have[column])
@@ -79,12 +71,13 @@ class Schedule:
     def decide(self, seconds: float) -> int:
         """Samples a cell, after postponing the dearest columns for as long as the rest would stay below `LEAST_SAMPLES`.
 
-        What was postponed before is considered again, for the first seconds measured on a busy machine say little.
-        When only protected columns are left, whole lengths go, the longest first; the last one stays, however few samples it gets.
+        What was postponed before is considered again, for the first seconds measured on a busy machine say little. A column that has its
+        samples costs nothing and stays. When only protected columns are left, whole lengths go, the longest first; the last one stays,
+        however few samples it gets.
         """
         self.postponed.clear()
         while (samples := self.affordable(seconds)) < LEAST_SAMPLES:
-            free = [c for c in self.kept if c[1] not in self.protected and c[0] not in self.waiting]
+            free = [c for c in self.kept if c[1] not in self.protected and self._lacking(c, LEAST_SAMPLES)]
             if free:
                 column = max(free, key=lambda c: (self.seconds_of(c) * self.tasks.get(c[0], 0), c))
                 self._postpone([column], f"{self.seconds_of(column):.1f} s a sample: no time for {LEAST_SAMPLES} samples of everything")
