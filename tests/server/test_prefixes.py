@@ -19,6 +19,7 @@ from baywindow.errors import SourceError
 from baywindow.models.base import Message
 from baywindow.models.prefixes import State
 from baywindow.models.together import Interleaved
+from baywindow.server.engine import Engine
 from baywindow.server.keys import Keys
 from baywindow.server.prefixes import CacheOptions, PrefixStore
 from baywindow.server.prefixes.disk import BESIDE, GONE, Disk
@@ -284,6 +285,28 @@ def test_what_memory_cannot_hold_goes_to_disk_at_once(store, wait_until):
     prefix.keep(Words(nbytes=400), 512, 1.0)
     wait_until(lambda: prefix.key in store.disk)
     assert prefix.longest(load).tokens == 512
+
+
+def test_nothing_is_written_beside_a_reply(store, wait_until):
+    store.quiet.clear()
+    prefix = prefix_of(store)
+    prefix.keep(Words(nbytes=400), 512, 1.0)
+    wait_until(lambda: store._waiting.empty())  # the writer has it in its hands
+    time.sleep(0.1)
+    assert prefix.key not in store.disk
+    store.quiet.set()
+    wait_until(lambda: prefix.key in store.disk)
+
+
+def test_a_model_at_work_is_no_quiet_moment(talker, tmp_path, wait_until):
+    model = talker(lambda prompt: "said")
+    store = PrefixStore(tmp_path, CacheOptions())
+    engine = Engine(model, prefixes=store)
+    wait_until(store.quiet.is_set)
+    assert engine.run("a", (), lambda view: store.quiet.is_set()) is False
+    wait_until(store.quiet.is_set)
+    model.pace.set()
+    engine.close()
 
 
 def test_loading_is_left_where_reading_is_quicker(store):

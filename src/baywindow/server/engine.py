@@ -108,12 +108,21 @@ class Engine:
             self.prefixes.close()
 
     def _work(self) -> None:
-        while (taken := self._waiting.take()) is not None:
+        while (taken := self._next()) is not None:
             tenant, first = taken
             if isinstance(first, Errand):
                 self._serve_errand(first)
             else:
                 self._serve_rows(tenant, first)
+
+    def _next(self) -> tuple[str, Row | Errand] | None:
+        """What comes next, and a quiet moment for the document cache until it comes."""
+        if self.prefixes is None or len(self._waiting):
+            return self._waiting.take()
+        self.prefixes.quiet.set()
+        taken = self._waiting.take()
+        self.prefixes.quiet.clear()
+        return taken
 
     def _serve_errand(self, errand: Errand) -> None:
         try:
