@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baywindow.errors import CapabilityError
+from baywindow.models.calling import Call
 from baywindow.registry import Technique
 
 if TYPE_CHECKING:
@@ -26,15 +27,19 @@ if TYPE_CHECKING:
     from baywindow.models.reading import Reader
     from baywindow.models.together import Together
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 Finish = Literal["stop", "length", "deadline", "cancelled"]
 Want = Literal["attention", "hidden", "scores"]
 
 
 @dataclass(frozen=True)
 class Message:
+    """``calls`` are an assistant's; a tool's message ``answers`` one of them."""
+
     role: Role
     content: str
+    calls: tuple[Call, ...] = ()
+    answers: Call | None = None
 
 
 Prompt = Sequence[Message]
@@ -50,14 +55,27 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int = 0
     seconds: float = float("inf")
-    json_schema: dict[str, Any] | None = None  # asked for where the endpoint supports it, else ignored
+    json_schema: dict[str, Any] | None = (
+        None  # held to by a model that `follows_schema`, asked for where an endpoint takes it, else ignored
+    )
+    tools: tuple[dict[str, Any], ...] = ()  # that the reply may call, in OpenAI's form; for models that have ``tools``
+    logprobs: int | None = None  # score the reply's tokens, and so many alternatives of each; for local models
     examples: tuple[tuple[str, str], ...] = ()  # (user, assistant) pairs, shown to base models only: they need the form
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """A token of a reply: its text, its natural log-probability before any sampling setting, and the likeliest ones in its place."""
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
     """What a call gave and used. ``estimated`` marks counts that no tokenizer and no endpoint confirmed; ``cached_tokens`` of the prompt
-    were kept from an earlier call."""
+    were kept from an earlier call; ``scores`` are there where they were asked for."""
 
     text: str
     prompt_tokens: int
@@ -65,6 +83,7 @@ class Completion:
     finish: Finish
     estimated: bool = False
     cached_tokens: int = 0
+    scores: tuple[TokenScore, ...] = ()
 
 
 class Stream:
@@ -149,6 +168,7 @@ class LanguageModel(ABC):
     context_length: int  # tokens, prompt plus generated
     layers: int = 0  # blocks, where its insides are open
     exact_counts: bool = True  # False: `count_tokens` is an estimate
+    follows_schema: bool = False  # True: no reply leaves `Sampling.json_schema`
 
     @abstractmethod
     def generate(self, prompt: Prompt, sampling: Sampling = Sampling()) -> Stream:
@@ -171,6 +191,9 @@ class LanguageModel(ABC):
     def state_kind(self) -> str:
         """What kept states (`models.prefixes`) are bound to besides the recipe inside: the weights, and how they are computed with."""
         return self.fingerprint
+
+    def check_schema(self, schema: dict[str, Any]) -> None:  # noqa: B027 - most follow none
+        """Raise ConfigError where this model follows schemas and cannot follow this one."""
 
     def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = Sampling()) -> list[Completion]:
         """One reply a prompt, in order. Local models run batches, remote ones threads; this default runs one after the other."""

@@ -8,23 +8,28 @@ contents are tokenised apart, contents with control tokens split into plain char
 
 Control tokens are the tokenizer's added tokens marked special. Templates that strip contents are noticed (the placeholders carry
 blanks that vanish) and content is stripped alike.
+
+Tools and the arguments of calls go through the template as they are, for templates look into them. Only a string in them that spells a
+control token is replaced by a placeholder, and stands in the text as JSON writes it.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from baywindow.errors import ModelError
+from baywindow.errors import CapabilityError, ModelError
 from baywindow.models.base import Message, Prompt
 from baywindow.models.plain import Examples, plain_prompt
 
 # A blank that templates do not write themselves, but that str.strip (the trim filter) removes.
 _PAD = "\N{EM SPACE}"
+Tools = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,21 @@ class Renderer:
         self._special = frozenset(tokenizer.all_special_ids) | {
             number for number, token in tokenizer.added_tokens_decoder.items() if token.special
         }
+        self._controls = tuple(tokenizer.convert_ids_to_tokens(sorted(self._special)))
 
-    def ids(self, prompt: Prompt, examples: Examples = ()) -> list[int]:
-        """Token ids of a whole prompt, ready for the next token of the reply. ModelError if the template refuses the roles."""
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the template says anything of tools."""
+        return "tools" in str(self._tokenizer.chat_template or "")
+
+    def ids(self, prompt: Prompt, examples: Examples = (), tools: Tools = ()) -> list[int]:
+        """Token ids of a whole prompt, ready for the next token of the reply. ModelError if the template refuses the roles,
+        CapabilityError if it knows no tools."""
+        if tools and not self.takes_tools:
+            raise CapabilityError("the model's chat template knows no tools", hint="choose a model that was trained to call tools")
         if not self.has_template:
             return [*self.start(), *self.data_ids(plain_prompt(prompt, examples))]
-        pieces = self.pieces(prompt)
+        pieces = self.pieces(prompt, tools=tools)
         ordinary = self._ordinary(pieces)
         return ordinary if ordinary is not None else self._apart(pieces)
 
@@ -102,27 +116,28 @@ class Renderer:
         after = self.template_ids(pieces[-1].text.lstrip()) if not pieces[-1].data else []
         return after[0] if after and after[0] in self._special else None
 
-    def pieces(self, prompt: Prompt, *, reply: bool = True) -> list[Piece]:
+    def pieces(self, prompt: Prompt, *, reply: bool = True, tools: Tools = ()) -> list[Piece]:
         """Template and contents in order. An assistant message at the end is continued instead of opening a new turn."""
         if not prompt:
             raise ModelError("the prompt has no message", hint="give at least one user message")
         forms: Sequence[Callable[[Prompt], Prompt]] = (lambda p: p, without_system, lambda p: merged(without_system(p)))
         for change in forms:
-            shaped = change(prompt)
-            marks = [secrets.token_hex(12) for _ in shaped]
+            marks = Marks(self._controls)
+            shaped = [_shown(message, marks) for message in change(prompt)]
             try:
-                text = self._render([{"role": m.role, "content": f"{_PAD}{k}{_PAD}"} for m, k in zip(shaped, marks, strict=True)], reply)
+                text = self._render(shaped, reply, [marks.masked(tool) for tool in tools])
             except Exception as error:  # a template refuses in its own words, through Jinja, with any class of error
                 refused = error
                 continue
-            return _split(text, {k: m.content for m, k in zip(shaped, marks, strict=True)})
+            return _split(text, marks.contents)
         first = str(refused).splitlines()[0][:200]
         raise ModelError(f"the chat template refuses this prompt: {first}", hint="begin with a user message and let roles alternate")
 
-    def _render(self, messages: list[dict[str, str]], reply: bool) -> str:
+    def _render(self, messages: list[dict[str, Any]], reply: bool, tools: list[Any]) -> str:
         last_is_reply = messages[-1]["role"] == "assistant"
         text: str = self._tokenizer.apply_chat_template(
             messages,
+            tools=tools or None,
             tokenize=False,
             add_generation_prompt=reply and not last_is_reply,
             continue_final_message=reply and last_is_reply,
@@ -155,6 +170,42 @@ class Renderer:
         return ids
 
 
+class Marks:
+    """Placeholders that nobody can guess, and the contents they stand for."""
+
+    def __init__(self, controls: Sequence[str]) -> None:
+        self._controls = controls
+        self.contents: dict[str, str] = {}
+
+    def of(self, content: str) -> str:
+        mark = secrets.token_hex(12)
+        self.contents[mark] = content
+        return f"{_PAD}{mark}{_PAD}"
+
+    def masked(self, value: Any) -> Any:
+        """A JSON value in which no string spells a control token."""
+        if isinstance(value, str):
+            spells = any(token in value for token in self._controls)
+            return self.of(json.dumps(value, ensure_ascii=False)[1:-1]) if spells else value
+        if isinstance(value, Mapping):
+            return {self.masked(key): self.masked(inner) for key, inner in value.items()}
+        return [self.masked(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _shown(message: Message, marks: Marks) -> dict[str, Any]:
+    """A message as a template takes it, its content a placeholder. One that only calls has no content at all."""
+    content = "" if message.calls and not message.content else marks.of(message.content)
+    shown: dict[str, Any] = {"role": message.role, "content": content}
+    if message.calls:
+        shown["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": marks.masked(call.given)}}
+            for call in message.calls
+        ]
+    if message.answers is not None:
+        shown |= {"name": message.answers.name, "tool_call_id": message.answers.id}
+    return shown
+
+
 def without_system(prompt: Prompt) -> Prompt:
     """System text at the head of the first user message, for templates that know no system role."""
     system = "\n\n".join(m.content for m in prompt if m.role == "system")
@@ -170,8 +221,9 @@ def merged(prompt: Prompt) -> Prompt:
     """Neighbours of the same role as one message, for templates that want roles to alternate."""
     found: list[Message] = []
     for message in prompt:
-        if found and found[-1].role == message.role:
-            found[-1] = Message(message.role, f"{found[-1].content}\n\n{message.content}")
+        if found and found[-1].role == message.role and message.role != "tool":
+            calls = (*found[-1].calls, *message.calls)
+            found[-1] = replace(message, content=f"{found[-1].content}\n\n{message.content}", calls=calls)
         else:
             found.append(message)
     return found

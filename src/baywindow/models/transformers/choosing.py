@@ -1,18 +1,34 @@
-"""How the next token is chosen: greedy, or temperature and nucleus sampling from a seed."""
+"""How the next token is chosen: greedy, or temperature and nucleus sampling from a seed; held to a schema, and scored, where asked."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from baywindow.errors import ConfigError
-from baywindow.models.base import Sampling
+from baywindow.models.base import Sampling, TokenScore
+from baywindow.models.stopping import BROKEN
+from baywindow.models.transformers.guides import Guide
+
+_CONTEXT = 8  # tokens before one that its text may depend on: leading spaces, bytes of a character
+
+
+class Pick(NamedTuple):
+    """A token that was chosen, and the likeliest ones in its place, with natural log-probabilities."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
 
 
 class Chooser:
-    """Chooses for some rows. Each row draws from its own generator with the same seed, so batching changes no row's draws."""
+    """Chooses for some rows. Each row draws from its own generator with the same seed, so batching changes no row's draws. ``guides``,
+    one a row or none, say what may follow; ``picks``, one list a row, are there where the sampling asks for scores."""
 
-    def __init__(self, sampling: Sampling, rows: int) -> None:
+    def __init__(self, sampling: Sampling, rows: int, guides: Sequence[Guide] = ()) -> None:
         if sampling.temperature < 0:
             raise ConfigError.bad_value("temperature", sampling.temperature, "0 (greedy) or more")
         if not 0 < sampling.top_p <= 1:
@@ -20,13 +36,57 @@ class Chooser:
         self._temperature, self._top_p = sampling.temperature, sampling.top_p
         # On the CPU wherever the model is: the same seed then gives the same draws on every device.
         self._generators = [torch.Generator().manual_seed(sampling.seed) for _ in range(rows)]
+        self._guides = guides
+        self._alternatives = sampling.logprobs or 0
+        self.picks: list[list[Pick]] = [[] for _ in range(rows)] if sampling.logprobs is not None else []
 
     def __call__(self, logits: Tensor) -> list[int]:
         """Ids, one a row, from logits of shape (row, vocabulary) in float32."""
+        allowed = logits
+        if self._guides:
+            masks = torch.stack([guide.allowed(logits.shape[-1]) for guide in self._guides]).to(logits.device)
+            allowed = logits.masked_fill(~masks, -torch.inf)
+        chosen = self._chosen(allowed)
+        for guide, token in zip(self._guides, chosen, strict=False):
+            guide.take(token)
+        if self.picks:
+            self._note(logits, chosen)
+        return chosen
+
+    def _chosen(self, logits: Tensor) -> list[int]:
         if self._temperature == 0:
             return [int(i) for i in logits.argmax(dim=-1)]
         probabilities = nucleus((logits / self._temperature).softmax(dim=-1).cpu(), self._top_p)
         return [int(torch.multinomial(row, 1, generator=g)) for row, g in zip(probabilities, self._generators, strict=True)]
+
+    def _note(self, logits: Tensor, chosen: list[int]) -> None:
+        logprobs = logits.log_softmax(dim=-1)
+        values, tokens = logprobs.topk(self._alternatives, dim=-1)
+        for row, token in enumerate(chosen):
+            top = tuple(zip(tokens[row].tolist(), values[row].tolist(), strict=True))
+            self.picks[row].append(Pick(token, float(logprobs[row, token]), top))
+
+
+def scores_of(picks: Sequence[Pick], decode: Callable[[Sequence[int]], str], text: str) -> tuple[TokenScore, ...]:
+    """Scores of the tokens that a reply's text was made of: blanks before it, what ended it and a stop string are none of it.
+
+    A token inside a character is told as a replacement sign, and the one that ends the character as the character.
+    """
+    ids = [pick.token for pick in picks]
+    start = max(0, decode(ids).find(text))
+    found: list[TokenScore] = []
+    said = ""
+    for at, pick in enumerate(picks):
+        if len(said) >= start + len(text) and not said.endswith(BROKEN):
+            break
+        before = ids[max(0, at - _CONTEXT) : at]
+        whole = len(decode(before).rstrip(BROKEN))
+        new, *others = (decode([*before, token])[whole:] for token in (pick.token, *(token for token, _ in pick.top)))
+        said = said.rstrip(BROKEN) + new
+        if len(said) > start:
+            top = tuple((other, logprob) for other, (_, logprob) in zip(others, pick.top, strict=True))
+            found.append(TokenScore(new, pick.logprob, top))
+    return tuple(found)
 
 
 def nucleus(probabilities: Tensor, top_p: float) -> Tensor:

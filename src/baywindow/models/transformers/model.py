@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,14 @@ try:
     from baywindow.models.transformers import loading, loop, many, peeking, scoring
     from baywindow.models.transformers.attached import attached, prepared
     from baywindow.models.transformers.batching import batches
-    from baywindow.models.transformers.choosing import Chooser
+    from baywindow.models.transformers.choosing import Chooser, scores_of
+    from baywindow.models.transformers.guides import Guides
     from baywindow.models.transformers.prefixes import InsideStates, PlainStates
     from baywindow.models.transformers.reading import read
     from baywindow.models.transformers.reply import Reply
     from baywindow.models.transformers.together import Batch, Row
 except ModuleNotFoundError as missing:
-    if (missing.name or "").partition(".")[0] in {"torch", "transformers", "psutil"}:
+    if (missing.name or "").partition(".")[0] in {"torch", "transformers", "psutil", "llguidance"}:
         raise MissingExtraError.of("what runs local models (torch, transformers)", "local") from None
     raise
 
@@ -49,6 +51,8 @@ class TransformersModel(LanguageModel):
     ``context`` lowers the window below what the model's configuration says; it cannot raise it. Thread-safe: forwards of several
     streams alternate. Raises ModelError if it cannot be loaded, MissingExtraError without the ``local`` extra.
     """
+
+    follows_schema = True
 
     def __init__(
         self,
@@ -78,9 +82,10 @@ class TransformersModel(LanguageModel):
         self.context_length = _window(self.model, self.name, context)
         self.instructed = self._renderer.has_template
         self.label = "" if self.instructed else "base model"
-        tools = {"tools"} if "tools" in str(self.tokenizer.chat_template or "") else set()
+        tools = {"tools"} if self._renderer.takes_tools else set()
         self.capabilities = frozenset({"text", "logprobs", "weights", "kv"} | tools)
         self._eos = self._end_tokens()
+        self._guides = Guides(self.tokenizer, self._eos)
 
     @property
     def fingerprint(self) -> str:
@@ -115,13 +120,14 @@ class TransformersModel(LanguageModel):
         return self._reply(prompt_tokens, sampling, ())
 
     def prompt_tokens(self, prompt: Prompt, sampling: Sampling) -> int:
-        return len(self._prepared(prompt, sampling)[0])
+        return len(self._rendered(prompt, sampling)[0])
 
     def generate(self, prompt: Prompt, sampling: Sampling = GREEDY) -> Stream:
         ids, stops = self._prepared(prompt, sampling)
         reply = self._reply(len(ids), sampling, stops)
         clock = Clock(sampling.seconds)
-        feed = self._feed([ids], sampling, clock.running)
+        chooser = self.chooser(sampling)
+        feed = self._feed([ids], chooser, clock.running)
 
         def pieces() -> Iterator[str]:
             if sampling.max_new_tokens > 0:
@@ -133,7 +139,7 @@ class TransformersModel(LanguageModel):
             if rest := reply.end("deadline" if sampling.max_new_tokens > 0 else "length"):
                 yield rest
 
-        return Stream(pieces(), reply.completion)
+        return Stream(pieces(), lambda text: self.scored(reply.completion(text), chooser))
 
     def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = GREEDY) -> list[Completion]:
         """In batches, one deadline for all; prompts that it leaves no time for come back empty with finish ``deadline``."""
@@ -250,18 +256,21 @@ class TransformersModel(LanguageModel):
         self.model = None
 
     def _prepared(self, prompt: Prompt, sampling: Sampling) -> tuple[list[int], tuple[str, ...]]:
-        """Token ids and the stop strings of the plain form. A base model is shown as many examples as the window leaves room for."""
+        """Token ids and the stop strings of the plain form. ContextLengthError if they and the new tokens exceed the window."""
         if self.model is None:
             raise ModelError(f"{self.name} was closed", hint="load it again")
+        ids, stops = self._rendered(prompt, sampling)
+        self._check_room(len(ids), sampling.max_new_tokens)
+        return ids, stops
+
+    def _rendered(self, prompt: Prompt, sampling: Sampling) -> tuple[list[int], tuple[str, ...]]:
+        """The same, whatever their number. A base model is shown as many examples as the window leaves room for."""
         if self._renderer.has_template:
-            ids = self._renderer.ids(prompt)
-            self._check_room(len(ids), sampling.max_new_tokens)
-            return ids, ()
+            return self._renderer.ids(prompt, tools=sampling.tools), ()
         for count in range(len(sampling.examples), -1, -1):
-            ids = self._renderer.ids(prompt, sampling.examples[:count])
+            ids = self._renderer.ids(prompt, sampling.examples[:count], sampling.tools)
             if len(ids) + sampling.max_new_tokens <= self.context_length:
                 break
-        self._check_room(len(ids), sampling.max_new_tokens)
         return ids, plain_stops((*turns_of(prompt), *sampling.examples))
 
     def _plain(self, text: str, sampling: Sampling) -> list[int]:
@@ -280,21 +289,35 @@ class TransformersModel(LanguageModel):
     def _batch(self, prepared: Sequence[tuple[list[int], tuple[str, ...]]], sampling: Sampling, clock: Clock) -> list[Completion]:
         replies = [self._reply(len(ids), sampling, stops) for ids, stops in prepared]
         texts = [""] * len(replies)
+        chooser = self.chooser(sampling, len(replies))
         if sampling.max_new_tokens > 0:
-            for tokens in loop.step_tokens(self.model, self._feed([ids for ids, _ in prepared], sampling, clock.running), self.lock):
+            for tokens in loop.step_tokens(self.model, self._feed([ids for ids, _ in prepared], chooser, clock.running), self.lock):
                 for row, (reply, token) in enumerate(zip(replies, tokens, strict=True)):
                     texts[row] += "" if reply.done else reply.push(token)
                 if all(reply.done for reply in replies):
                     break
         for row, reply in enumerate(replies):
             texts[row] += "" if reply.done else reply.end("deadline" if sampling.max_new_tokens > 0 else "length")
-        return [reply.completion(text) for reply, text in zip(replies, texts, strict=True)]
+        done = [reply.completion(text) for reply, text in zip(replies, texts, strict=True)]
+        return [self.scored(one, chooser, row) for row, one in enumerate(done)]
 
-    def _feed(self, rows: Sequence[Sequence[int]], sampling: Sampling, alive: Callable[[], bool]) -> loop.Feed:
+    def check_schema(self, schema: dict[str, Any]) -> None:
+        self._guides.of(schema)
+
+    def chooser(self, sampling: Sampling, rows: int = 1) -> Chooser:
+        """What chooses tokens for so many rows. ConfigError for a schema that cannot be followed."""
+        guides = [self._guides.of(sampling.json_schema) for _ in range(rows)] if sampling.json_schema is not None else ()
+        return Chooser(sampling, rows, guides)
+
+    def scored(self, done: Completion, chooser: Chooser, row: int = 0) -> Completion:
+        """With the scores of its tokens, where they were asked for."""
+        return replace(done, scores=scores_of(chooser.picks[row], self._decode, done.text)) if chooser.picks else done
+
+    def _feed(self, rows: Sequence[Sequence[int]], chooser: Chooser, alive: Callable[[], bool]) -> loop.Feed:
         pad = self.tokenizer.pad_token_id
         return loop.Feed(
             rows=rows,
-            choose=Chooser(sampling, len(rows)),
+            choose=chooser,
             cache=self.new_cache(),
             alive=alive,
             pad=0 if pad is None else int(pad),

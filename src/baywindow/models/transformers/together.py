@@ -13,7 +13,6 @@ from baywindow.models.clock import Clock
 from baywindow.models.prefixes import Prefix
 from baywindow.models.together import Together
 from baywindow.models.transformers import loop, prefixes
-from baywindow.models.transformers.choosing import Chooser
 from baywindow.models.transformers.reply import Reply
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class Batch(Together):
         self._prefix = prefix
         self._reused = 0
         self._clocks = [Clock(row.sampling.seconds) for row in rows]
-        self._choosers = [Chooser(row.sampling, 1) for row in rows]
+        self._choosers = [model.chooser(row.sampling) for row in rows]
         self._texts = [""] * len(rows)
 
     def __iter__(self) -> Iterator[list[str]]:
@@ -89,4 +88,5 @@ class Batch(Together):
         return self._rows[row].reply.done
 
     def completion(self, row: int) -> Completion:
-        return replace(self._rows[row].reply.completion(self._texts[row]), cached_tokens=self._reused)
+        done = self._model.scored(self._rows[row].reply.completion(self._texts[row]), self._choosers[row])
+        return replace(done, cached_tokens=self._reused)
