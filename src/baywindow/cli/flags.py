@@ -19,6 +19,7 @@ Context = Annotated[int | None, typer.Option("--context", help="Window of the mo
 RecipeLine = Annotated[str | None, typer.Option("--recipe", "-r", help='Techniques to use, e.g. "hybrid(k=20) > rag".')]
 Embedder = Annotated[str | None, typer.Option("--embedder", help="Embedding model: hub id, folder, or `embedded`.")]
 Index = Annotated[str | None, typer.Option("--index", help="Where the index is kept: a folder or a LanceDB URI.")]
+NoServer = Annotated[bool, typer.Option("--no-server", help="Load the model here, also where a running `bay serve` has it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 

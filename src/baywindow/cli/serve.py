@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -66,6 +68,7 @@ def serve(
         upload_bytes=upload_mb * MEGA,
         quota_bytes=quota_mb * MEGA,
         timeout_s=timeout,
+        local_token=secrets.token_urlsafe(32),
         cache=None if no_cache else kept,
     )
     bound = bind(host, port)
@@ -92,14 +95,19 @@ def _opened(settings: Settings, options: Options) -> Service:
 
 
 def _run(service: Service, bound: Bound) -> None:
+    from baywindow.server.announced import announce, announcement
     from baywindow.server.running import Server
 
+    ended = ExitStack()
+
     def ready() -> None:
+        if (found := announcement(service, bound.url)) is not None:
+            ended.callback(announce(found))
         what = ", ".join(service.served) or f"what {service.settings.base_url} has"
         output.say(f"{what} at {bound.url}/v1")
         output.remark("keys are asked for" if service.needs_key else "no key is asked for on this machine; Ctrl-C ends it")
 
-    Server(service, ready).run(sockets=[bound.socket])
+    Server(service, ready, ended.close).run(sockets=[bound.socket])
 
 
 def _tend_keys(new: str | None, revoke: str | None, listing: bool) -> None:

@@ -10,7 +10,7 @@ import ipaddress
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -37,13 +37,15 @@ class EndpointSettings(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """Where to send requests and how patiently. ``retries`` are attempts after the first."""
+    """Where to send requests and how patiently. ``retries`` are attempts after the first; a ``token`` is sent instead of the
+    environment's key."""
 
     base_url: str = OPENAI
     api_key_env: str = "OPENAI_API_KEY"
     concurrency: int = 4
     timeout_s: float = 120.0
     retries: int = 2
+    token: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)
@@ -77,7 +79,7 @@ class Endpoint:
         """The SDK's client. ConfigError without a key where one is sure to be needed."""
         import openai
 
-        key = os.environ.get(self.api_key_env, "")
+        key = self.token or os.environ.get(self.api_key_env, "")
         if not key and self.host == urlsplit(OPENAI).hostname:
             raise ConfigError(
                 f"no key for {self.host}", hint=f"set the environment variable {self.api_key_env}, or name another in api_key_env"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from pathlib import Path
 
 HUB_SECONDS = 3.0
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -21,20 +22,22 @@ def is_cached(name: str) -> bool:
 
 def cached_bytes(name: str) -> int:
     """Bytes of a model's snapshot in the hub's cache; 0 if configuration or weights are missing."""
+    folder = cached_folder(name)
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) if folder is not None else 0
+
+
+def cached_folder(name: str) -> Path | None:
+    """A model's snapshot in the hub's cache, named by its commit; None if configuration or weights are missing."""
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
     except ImportError:
-        return 0
-    from pathlib import Path
-
+        return None
     try:
         folder = Path(snapshot_download(name, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError, OSError):
-        return 0
-    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        return 0
-    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        return None
+    return folder if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")) else None
 
 
 @cache

@@ -36,14 +36,23 @@ class OpenAIModel(LanguageModel):
     """One model of an endpoint. ``remote`` is empty when the server runs on this machine.
 
     ``context`` is its window in tokens; without it the server is asked, and if it does not say, ModelError asks for it.
-    ``tokenizer`` names a local tokenizer that counts exactly; without one counts are estimates (``exact_counts`` is False).
+    ``tokenizer`` names a local tokenizer that counts exactly; without one counts are estimates (``exact_counts`` is False), unless
+    the caller brings a ``counter``.
     """
 
-    def __init__(self, name: str, endpoint: Endpoint, *, context: int | None = None, tokenizer: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        endpoint: Endpoint,
+        *,
+        context: int | None = None,
+        tokenizer: str | None = None,
+        counter: Counter | None = None,
+    ) -> None:
         self.name = name
         self.endpoint = endpoint
         self.remote = endpoint.remote
-        self._counter = Counter(tokenizer)
+        self._counter = counter or Counter(tokenizer)
         self.exact_counts = self._counter.exact
         self.context_length = context if context is not None else self._stated_window()
         self._chat = Chat(endpoint, name)

@@ -84,13 +84,18 @@ def load(name: str | None = None, *, settings: ModelSettings | None = None, prog
     given = settings or _Defaults(model=os.environ.get("BAY_MODEL") or None)
     if given.base_url is not None and not (name or given.model):
         raise ModelError(f"which model of {given.base_url} should answer?", hint="name it with --model")
-    chosen = name or given.model or first_usable(given).name
+    chosen = name or chosen_name(given)
     if is_remote(chosen, given):
         from baywindow.models.openai_compatible import OpenAIModel
 
         endpoint = Endpoint.of(given, base_url=given.base_url)
         return OpenAIModel(chosen.removeprefix(_REMOTE), endpoint, context=given.context, tokenizer=given.tokenizer)
     return _local(chosen, given, progress)
+
+
+def chosen_name(settings: ModelSettings) -> str:
+    """What `load` takes without a name: the configured model, else the first usable one."""
+    return settings.model or first_usable(settings).name
 
 
 def is_remote(name: str, settings: ModelSettings) -> bool:
@@ -101,7 +106,7 @@ def is_remote(name: str, settings: ModelSettings) -> bool:
 
 
 def first_usable(settings: ModelSettings) -> Candidate:
-    """What `load` takes without a name."""
+    """What `load` takes where no model is configured."""
     for candidate in _in_order(settings):
         if candidate.usable:
             return candidate

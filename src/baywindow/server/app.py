@@ -11,7 +11,7 @@ from fastapi.staticfiles import StaticFiles
 
 from baywindow.server import errors
 from baywindow.server.guard import Guard
-from baywindow.server.routes import chat, completions, files, health, models, stores, studio
+from baywindow.server.routes import chat, completions, files, health, models, stores, studio, tokens
 from baywindow.server.service import Service
 
 STUDIO = Path(__file__).parent / "studio"
@@ -39,7 +39,7 @@ def make_app(service: Service, *, page: Path = STUDIO) -> FastAPI:
     )
     app.state.service = service
     errors.install(app)
-    for module in (chat, completions, files, stores, models, health, studio):
+    for module in (chat, completions, tokens, files, stores, models, health, studio):
         app.include_router(module.router)
     if page.is_dir():
         app.mount("/", StaticFiles(directory=page, html=True, follow_symlink=False), name="studio")

@@ -45,7 +45,7 @@ def bind(host: str, port: int) -> Bound:
 class Server(uvicorn.Server):
     """`run(sockets=[…])` returns when it has ended. After the first signal streams have their time to finish; a second one ends them."""
 
-    def __init__(self, service: Service, on_ready: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, service: Service, on_ready: Callable[[], None] = lambda: None, on_end: Callable[[], None] = lambda: None) -> None:
         config = uvicorn.Config(
             make_app(service),
             log_level="warning",
@@ -54,9 +54,13 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=service.options.patience_s,
         )
         super().__init__(config)
-        self._service, self._on_ready = service, on_ready
+        self._service, self._on_ready, self._on_end = service, on_ready, on_end
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
             self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_end()  # here, not after `run`: a signal that ended it is raised again before `run` returns
+        await super().shutdown(sockets=sockets)

@@ -57,6 +57,10 @@ class InContextRalm(Reader):
         if self.rank not in RANKS:
             raise ConfigError.bad_value("rank", self.rank, " or ".join(RANKS))
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (*self.card.needs, "logprobs") if self.rank == "likelihood" else self.card.needs
+
     def read(self, run: Run, passages: list[Passage] | None) -> str:
         if self.rank == "likelihood" and "logprobs" not in run.model.capabilities:
             raise CapabilityError(f"{run.model.name} gives no log-probabilities", hint='use rank="first", or a local model')

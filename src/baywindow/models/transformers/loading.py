@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from baywindow.errors import ModelError
-from baywindow.models import gguf
-from baywindow.models.fingerprint import sha256_of_folder
+from baywindow.models import gguf, identity
 from baywindow.models.quiet import quietly
 from baywindow.models.transformers.device import device_of, dtype_of
 
@@ -74,8 +73,4 @@ def _folder(where: str, progress: gguf.Progress | None) -> Path | None:
 
 
 def _fingerprint(where: str, folder: Path | None, model: Any) -> str:
-    if folder is None:
-        commit = getattr(model.config, "_commit_hash", None)
-        return f"{where}@{commit}" if commit else where
-    manifest = gguf.read_manifest(folder)
-    return f"sha256:{manifest['sha256'] if manifest else sha256_of_folder(folder)}"
+    return identity.of_folder(folder) if folder is not None else identity.of_commit(where, getattr(model.config, "_commit_hash", None))
