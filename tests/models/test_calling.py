@@ -49,6 +49,7 @@ def read(reply, size, names=("weather", "clock")):
         # what is no call of a tool that was offered stays as it was written
         ('<tool_call>{"name": "rm", "arguments": {}}</tool_call>', ['<tool_call>{"name": "rm", "arguments": {}}</tool_call>']),
         ("<tool_call>not JSON</tool_call> then", ["<tool_call>not JSON</tool_call> then"]),
+        ("So \n<tool_call>[1]</tool_call>", ["So \n<tool_call>[1]</tool_call>"]),
         ('{"name": "weather"}', ['{"name": "weather"}']),
         ('{"name": "Ida", "age": 7}', ['{"name": "Ida", "age": 7}']),
         (f"The form is {PARIS}", [f"The form is {PARIS}"]),

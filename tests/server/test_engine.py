@@ -118,6 +118,6 @@ def test_framed_prompts_stand_under_the_applications_instructions(talker):
 
 
 def test_models_without_batches_of_their_own_take_turns(talker):
-    rows = Interleaved(talker(lambda p: p[-1].content), ["one two", (Message("user", "three"),)], [Sampling(), Sampling()])
+    rows = Interleaved.of(talker(lambda p: p[-1].content), ["one two", (Message("user", "three"),)], [Sampling(), Sampling()])
     assert list(rows) == [["one", "three"], [" two", ""], ["", ""]]
     assert (rows.completion(0).text, rows.completion(1).text) == ("one two", "three")

@@ -57,7 +57,7 @@ class FromPrefix(Interleaved):
     """Replies of a model that read a prefix, or found it."""
 
     def __init__(self, model, prompts, samplings, prefix):
-        super().__init__(model, prompts, samplings)
+        super().__init__([model.generate(prompt, sampling) for prompt, sampling in zip(prompts, samplings, strict=True)])
         self.cached = 0
         if prefix is not None:
             state = prefix.longest(load)

@@ -169,6 +169,7 @@ class LanguageModel(ABC):
     layers: int = 0  # blocks, where its insides are open
     exact_counts: bool = True  # False: `count_tokens` is an estimate
     follows_schema: bool = False  # True: no reply leaves `Sampling.json_schema`
+    scores_replies: bool = False  # True: `Sampling.logprobs` is obeyed
 
     @abstractmethod
     def generate(self, prompt: Prompt, sampling: Sampling = Sampling()) -> Stream:
@@ -205,7 +206,7 @@ class LanguageModel(ABC):
         with (see `beginning`), for models that keep it."""
         from baywindow.models.together import Interleaved
 
-        return Interleaved(self, prompts, samplings)
+        return Interleaved.of(self, prompts, samplings)
 
     def beginning(self, prompt: Prompt | str, stable: Prompt | str, sampling: Sampling) -> tuple[int, ...]:
         """Ids of the whole blocks (`models.prefixes`) with which both texts begin; something of ``prompt`` is left behind them. Empty for

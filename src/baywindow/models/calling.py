@@ -46,6 +46,7 @@ class CallReader:
         self._whole = False
         self._inside = False
         self._called = False
+        self._opening = OPEN  # with the blanks before it: what is no call stays as it was written
 
     def push(self, text: str) -> list[str | Call]:
         """What can be told now: texts that may be shown, and calls that are complete."""
@@ -64,7 +65,7 @@ class CallReader:
         """At the end of the reply. A last tag that was not closed is read all the same."""
         held, self._held = self._held, ""
         if self._inside:
-            return self._calls(held) or [OPEN + held]
+            return self._calls(held) or [self._opening + held]
         if self._whole and (calls := self._calls(held)):
             return calls
         return [held] if held and (held.strip() or not self._called) else []
@@ -76,8 +77,10 @@ class CallReader:
         if found:
             self._held, self._inside = after, not self._inside
             if mark is OPEN:
-                return [text] if (text := before.rstrip()) else []
-            return self._calls(before) or [OPEN + before + CLOSE]
+                text = before.rstrip()
+                self._opening = before[len(text) :] + OPEN
+                return [text] if text else []
+            return self._calls(before) or [self._opening + before + CLOSE]
         if self._inside:
             return None
         keep = next((n for n in range(min(len(OPEN) - 1, len(before)), 0, -1) if OPEN.startswith(before[-n:])), 0)
@@ -97,7 +100,7 @@ class CallReader:
             made = made["function"]
         if not isinstance(made, Mapping) or made.get("name") not in self._names:
             return None
-        given = next((made[key] for key in _ARGUMENTS if key in made), None if self._whole else {})
+        given: Any = next((made[key] for key in _ARGUMENTS if key in made), None if self._whole else {})
         if isinstance(given, str):  # some write the arguments as OpenAI does, JSON in a string
             given = next((value for value in json_values(given) if isinstance(value, dict)), None)
         return Call(str(made["name"]), json.dumps(given, ensure_ascii=False)) if isinstance(given, dict) else None

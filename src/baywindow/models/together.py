@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from baywindow.models.base import Completion, Message, Prompt, Sampling, Stream
 
@@ -37,12 +37,17 @@ class Together(ABC):
 
 
 class Interleaved(Together):
-    """One `Stream` a row, a piece of each in turn: for models without batches of their own. A plain text is asked as a user's message."""
+    """One `Stream` a row, a piece of each in turn."""
 
-    def __init__(self, model: LanguageModel, prompts: Sequence[Prompt | str], samplings: Sequence[Sampling]) -> None:
+    def __init__(self, streams: Sequence[Stream]) -> None:
+        self._streams = streams
+        self._done = [False] * len(streams)
+
+    @classmethod
+    def of(cls, model: LanguageModel, prompts: Sequence[Prompt | str], samplings: Sequence[Sampling]) -> Self:
+        """Calls to a model without batches of its own. A plain text is asked as a user's message."""
         asked = [(Message("user", p),) if isinstance(p, str) else p for p in prompts]
-        self._streams = [model.generate(prompt, sampling) for prompt, sampling in zip(asked, samplings, strict=True)]
-        self._done = [False] * len(self._streams)
+        return cls([model.generate(prompt, sampling) for prompt, sampling in zip(asked, samplings, strict=True)])
 
     def __iter__(self) -> Iterator[list[str]]:
         readers = [iter(stream) for stream in self._streams]
@@ -62,5 +67,4 @@ class Interleaved(Together):
         return self._done[row]
 
     def completion(self, row: int) -> Completion:
-        stream: Stream = self._streams[row]
-        return stream.completion
+        return self._streams[row].completion

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from baywindow.documents.base import Document
 from baywindow.models.base import Message
+from baywindow.models.calling import Call
 
 QUESTION_CHARACTERS = 1500
 INSTRUCTIONS_SHARE = 4  # one part in so many of the window
@@ -29,10 +30,12 @@ Count = Callable[[str], int]
 
 @dataclass(frozen=True)
 class Turn:
-    """One message as it was sent, its text parts apart."""
+    """One message as it was sent, its text parts apart. An assistant's may call tools, a tool's ``answers`` such a call."""
 
-    role: str  # system, user or assistant
+    role: str  # system, user, assistant or tool
     parts: tuple[str, ...]
+    calls: tuple[Call, ...] = ()
+    answers: Call | None = None
 
     @property
     def text(self) -> str:
@@ -49,7 +52,7 @@ class Conversation:
     @property
     def messages(self) -> tuple[Message, ...]:
         """As the model is asked when everything fits; attached documents stand before the last user message."""
-        found = [Message(turn.role, turn.text) for turn in self.turns]  # type: ignore[arg-type]
+        found = [Message(turn.role, turn.text, turn.calls, turn.answers) for turn in self.turns]  # type: ignore[arg-type]
         if self.attached:
             at = _last_user(self.turns)
             shown = "\n\n".join(f"{document.source}:\n{document.text}" for document in self.attached)
@@ -127,7 +130,8 @@ def _recent(turns: Sequence[Turn], count: Count, most_tokens: int) -> tuple[list
 
 
 def _line(turn: Turn) -> str:
-    return f"{turn.role.capitalize()}: {turn.text}"
+    called = "; ".join(f"called {call.name} with {call.arguments}" for call in turn.calls)
+    return f"{turn.role.capitalize()}: {' '.join(filter(None, [turn.text, called]))}"
 
 
 def _last_user(turns: Sequence[Turn]) -> int:

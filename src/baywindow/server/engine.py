@@ -22,6 +22,7 @@ from baywindow.registry import Technique
 from baywindow.server.fair import Fair
 
 if TYPE_CHECKING:
+    from baywindow.server.prefixes.once import ReadOnce
     from baywindow.server.prefixes.store import KeptPrefix, PrefixStore
 
 GATHER_S = 0.03
@@ -39,7 +40,7 @@ class Row:
     sampling: Sampling
     prompt_tokens: int
     cancelled: threading.Event
-    prefix: KeptPrefix | None = None
+    prefix: KeptPrefix | ReadOnce | None = None
     said: queue.SimpleQueue[str | Completion | BaseException] = field(default_factory=queue.SimpleQueue)
     # What the inside of the model says of the generation; known only where the row ran alone.
     remark: str = ""
@@ -77,9 +78,9 @@ class Engine:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def submit(self, tenant: str, row: Row) -> None:
-        """Put a reply in the queue."""
-        self._waiting.put(tenant, row)
+    def submit(self, tenant: str, *rows: Row) -> None:
+        """Put replies in the queue, together."""
+        self._waiting.put(tenant, *rows)
 
     def run(self, tenant: str, inside: Inside, act: Callable[[LanguageModel], T]) -> T:
         """Run something on the model, in its turn and in its thread; wait for what it gives."""
@@ -200,7 +201,7 @@ def _stored(row: Row) -> Hashable:
     return (row.prefix.key, id(row)) if row.inside else row.prefix.key
 
 
-def _common(rows: Sequence[Row]) -> KeptPrefix | None:
+def _common(rows: Sequence[Row]) -> KeptPrefix | ReadOnce | None:
     """The prefix of all rows. Different ones are read together as they are, and nothing is kept of them: a batch is worth more."""
     keys = {row.prefix.key if row.prefix is not None else None for row in rows}
     alone = len(rows) == 1 or not rows[0].inside

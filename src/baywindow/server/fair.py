@@ -22,12 +22,12 @@ class Fair(Generic[T]):
         with self._changed:
             return sum(map(len, self._lines.values()))
 
-    def put(self, tenant: str, item: T) -> None:
-        """RuntimeError once it is closed."""
+    def put(self, tenant: str, *items: T) -> None:
+        """All at once: nobody takes the first before the last is there. RuntimeError once it is closed."""
         with self._changed:
             if self._closed:
                 raise RuntimeError("the server is stopping")
-            self._lines.setdefault(tenant, deque()).append(item)
+            self._lines.setdefault(tenant, deque()).extend(items)
             self._changed.notify()
 
     def put_back(self, taken: Sequence[tuple[str, T]]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 if TYPE_CHECKING:
-    from baywindow.server.answering import Outcome
+    from baywindow.server.outcome import Outcome
     from baywindow.server.prefixes import PrefixStore
     from baywindow.server.service import Service
 

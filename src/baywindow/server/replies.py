@@ -6,14 +6,18 @@ import json
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi.responses import StreamingResponse
 
-from baywindow.server.answering import Outcome
+from baywindow.models.base import TokenScore
+from baywindow.models.calling import Call
+from baywindow.models.stopping import BROKEN
 from baywindow.server.errors import told
+from baywindow.server.outcome import Choice, Outcome, Said
 from baywindow.trace import Citation
 
 Json = dict[str, Any]
@@ -76,36 +80,103 @@ def _annotation(citation: Citation, file_id: str | None, span: tuple[int, int]) 
 
 
 def whole(head: Head, outcome: Outcome, file_ids: Mapping[str, str], index: int = 0) -> Json:
-    """One reply, with its annotations and what was done for it."""
+    """The replies, the first one numbered ``index``, with their annotations and what was done for them."""
+    choices = [_whole(head, choice, index + i) for i, choice in enumerate(outcome.choices)]
     if head.chat:
-        message = {"role": "assistant", "content": outcome.text, "refusal": None, "annotations": annotations_of(outcome, file_ids)}
-        choice: Json = {"index": index, "message": message, "logprobs": None, "finish_reason": outcome.finish}
-    else:
-        choice = {"index": index, "text": outcome.text, "logprobs": None, "finish_reason": outcome.finish}
-    return {**head.of(streamed=False), "choices": [choice], "usage": usage_of(outcome), "baywindow": outcome.report()}
+        choices[0]["message"]["annotations"] = annotations_of(outcome, file_ids)
+    return {**head.of(streamed=False), "choices": choices, "usage": usage_of(outcome), "baywindow": outcome.report()}
 
 
-def piece(head: Head, text: str, *, first: bool) -> Json:
-    """One event with text."""
+def _whole(head: Head, choice: Choice, index: int) -> Json:
+    rest = {"logprobs": logprobs_of(choice, chat=head.chat), "finish_reason": choice.finish}
     if not head.chat:
-        choice: Json = {"index": 0, "text": text, "logprobs": None, "finish_reason": None}
-    else:
-        delta = {"role": "assistant", "content": text} if first else {"content": text}
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
-    return {**head.of(streamed=True), "choices": [choice]}
+        return {"index": index, "text": choice.text, **rest}
+    message: Json = {"role": "assistant", "content": choice.text, "refusal": None, "annotations": []}
+    if choice.calls:
+        message |= {"content": choice.text or None, "tool_calls": [_call(call) for call in choice.calls]}
+    return {"index": index, "message": message, **rest}
 
 
-def last(head: Head, outcome: Outcome, file_ids: Mapping[str, str], said: str) -> Json:
-    """The event that ends a reply: why it ended, its annotations, and the checked text where it differs from what was streamed."""
-    report = outcome.report()
-    if said != outcome.text:
-        report["text"] = outcome.text
-    if head.chat:
-        cited = annotations_of(outcome, file_ids)
-        choice: Json = {"index": 0, "delta": {"annotations": cited} if cited else {}, "logprobs": None, "finish_reason": outcome.finish}
-    else:
-        choice = {"index": 0, "text": "", "logprobs": None, "finish_reason": outcome.finish}
-    return {**head.of(streamed=True), "choices": [choice], "baywindow": report}
+def _call(call: Call) -> Json:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def logprobs_of(choice: Choice, *, chat: bool) -> Json | None:
+    """The scores of a reply's tokens, in the shape of either API."""
+    if choice.scores is None:
+        return None
+    if chat:
+        content = [_scored(s.text, s.logprob) | {"top_logprobs": [_scored(*one) for one in s.top]} for s in choice.scores]
+        return {"content": content, "refusal": None}
+    return {
+        "tokens": [s.text for s in choice.scores],
+        "token_logprobs": [_finite(s.logprob) for s in choice.scores],
+        "top_logprobs": [{text: _finite(logprob) for text, logprob in s.top} for s in choice.scores],
+        "text_offset": _offsets(choice.scores),
+    }
+
+
+def _scored(text: str, logprob: float) -> Json:
+    return {"token": text, "logprob": _finite(logprob), "bytes": None if BROKEN in text else list(text.encode())}
+
+
+def _finite(logprob: float) -> float:
+    """JSON has no infinity; OpenAI writes this instead."""
+    return max(logprob, -9999.0)
+
+
+def _offsets(scores: Sequence[TokenScore]) -> list[int]:
+    found, at = [], 0
+    for score in scores:
+        found.append(at)
+        at += len(score.text.replace(BROKEN, ""))
+    return found
+
+
+class Events:
+    """The events of one stream; remembers what was said of each reply."""
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self._texts: Counter[int] = Counter()  # characters, by reply
+        self._calls: Counter[int] = Counter()
+        self._first: list[str] = []  # texts of the first reply, for the comparison with what was checked
+
+    def of(self, said: Said) -> Json:
+        """One event with text, or with a whole call."""
+        opened = self._texts[said.choice] or self._calls[said.choice]
+        if said.choice == 0:
+            self._first.append(said.text)
+        self._texts[said.choice] += len(said.text)
+        if not self._head.chat:
+            return self._event({"index": said.choice, "text": said.text, "logprobs": None, "finish_reason": None})
+        delta: Json = {} if opened else {"role": "assistant"}
+        if said.call is None:
+            delta["content"] = said.text
+        else:
+            delta["tool_calls"] = [{"index": self._calls[said.choice], **_call(said.call)}]
+            self._calls[said.choice] += 1
+        return self._event({"index": said.choice, "delta": delta, "logprobs": None, "finish_reason": None})
+
+    def last(self, outcome: Outcome, file_ids: Mapping[str, str]) -> list[Json]:
+        """The events that end the replies: why each ended, its scores and annotations; the last one says what was done, and the checked
+        text where it differs from what was streamed."""
+        found = []
+        if not self._texts[0] and not self._calls[0] and outcome.text:
+            found.append(self.of(Said(outcome.text)))
+        report = outcome.report()
+        if outcome.text != "".join(self._first):
+            report["text"] = outcome.text
+        for index, choice in enumerate(outcome.choices):
+            rest = {"logprobs": logprobs_of(choice, chat=self._head.chat), "finish_reason": choice.finish}
+            cited = annotations_of(outcome, file_ids) if self._head.chat and index == 0 else []
+            body: Json = {"delta": {"annotations": cited} if cited else {}} if self._head.chat else {"text": ""}
+            found.append(self._event({"index": index, **body, **rest}))
+        found[-1]["baywindow"] = report
+        return found
+
+    def _event(self, choice: Json) -> Json:
+        return {**self._head.of(streamed=True), "choices": [choice]}
 
 
 def spent(head: Head, outcome: Outcome) -> Json:

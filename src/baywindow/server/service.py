@@ -99,6 +99,11 @@ class Service:
         is_open = self.model is not None and "weights" in self.model.capabilities
         return named(text, self.served, self.settings, any_model=self.upstream is not None, insides=is_open)
 
+    @property
+    def takes_tools(self) -> bool:
+        """Whether calls of tools mean something to the model; an upstream's is taken to know them."""
+        return self.model is None or "tools" in self.model.capabilities
+
     def model_for(self, chosen: Named, tenant: str, cancelled: threading.Event) -> LanguageModel:
         """The model as one request may use it."""
         if self.engine is not None:

@@ -8,15 +8,21 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from baywindow.errors import ContextLengthError
 from baywindow.models.base import Completion, Held, Inspection, LanguageModel, Message, Prompt, Sampling, Score, Stream, Want
+from baywindow.models.prefixes import Prefix
+from baywindow.models.together import Interleaved, Together
 from baywindow.registry import Technique
 from baywindow.server.engine import Engine, Inside, Row
+from baywindow.server.prefixes.once import ReadOnce
+
+if TYPE_CHECKING:
+    from baywindow.server.prefixes.store import KeptPrefix
 
 GREEDY = Sampling()
 LISTEN_S = 0.25  # between two looks at whether the client is still there
@@ -34,6 +40,7 @@ class Wrapped(LanguageModel):
         self.inner = inner
         self.name, self.label, self.remote = inner.name, inner.label, inner.remote
         self.instructed, self.layers, self.exact_counts = inner.instructed, inner.layers, inner.exact_counts
+        self.follows_schema, self.scores_replies = inner.follows_schema, inner.scores_replies
         self.context_length = inner.context_length
 
     @property
@@ -46,6 +53,9 @@ class Wrapped(LanguageModel):
 
     def generate(self, prompt: Prompt, sampling: Sampling = GREEDY) -> Stream:
         return self.inner.generate(prompt, sampling)
+
+    def check_schema(self, schema: dict[str, Any]) -> None:
+        self.inner.check_schema(schema)
 
     def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = GREEDY) -> list[Completion]:
         return self.inner.generate_many(prompts, sampling)
@@ -115,7 +125,12 @@ class Queued(Wrapped):
 
     def generate(self, prompt: Prompt | str, sampling: Sampling = GREEDY) -> Stream:
         """Also a plain text, which is continued as it stands. What a long prompt begins with is kept, or was."""
-        return self._stream(self._submit(prompt, sampling, again=True))
+        return self._streams([self._row(prompt, sampling, again=True)])[0]
+
+    def _streams(self, rows: Sequence[Row]) -> list[Stream]:
+        self._engine.submit(self._tenant, *rows)
+        self._last = rows[-1] if rows else None
+        return [self._stream(row) for row in rows]
 
     def _stream(self, row: Row) -> Stream:
         ended: list[Completion] = []
@@ -138,8 +153,16 @@ class Queued(Wrapped):
 
     def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = GREEDY) -> list[Completion]:
         """Prompts that come in numbers hold parts of a text, seldom asked of twice: they are better read in batches than kept."""
-        streams = [self._stream(self._submit(prompt, sampling, again=False)) for prompt in prompts]
+        streams = self._streams([self._row(prompt, sampling, again=False) for prompt in prompts])
         return [stream.completion for stream in streams]
+
+    def together(self, prompts: Sequence[Prompt | str], samplings: Sequence[Sampling], prefix: Prefix | None = None) -> Together:
+        """All in the queue at once. A prompt of several replies is read once, as far as its whole blocks go, also where nothing is kept."""
+        once = None
+        if len(prompts) > 1 and all(prompt == prompts[0] for prompt in prompts):
+            ids = self.inner.beginning(prompts[0], prompts[0], samplings[0])
+            once = ReadOnce(ids) if ids else None
+        return Interleaved(self._streams([self._row(p, s, again=True, once=once) for p, s in zip(prompts, samplings, strict=True)]))
 
     def score(self, prompt: str | Prompt, continuation: str) -> Score:
         return self._run(lambda model: model.score(prompt, continuation))
@@ -164,8 +187,10 @@ class Queued(Wrapped):
         """Nothing is attached here: the engine does it when this request's turn comes."""
         yield Queued(self._engine, self._tenant, self._cancelled, tuple(parts))
 
-    def _submit(self, prompt: Prompt | str, sampling: Sampling, *, again: bool) -> Row:
+    def _row(self, prompt: Prompt | str, sampling: Sampling, *, again: bool, once: ReadOnce | None = None) -> Row:
         _check(self._cancelled)
+        if sampling.json_schema is not None:  # a schema that cannot be followed is this request's error, not that of a whole batch
+            self.inner.check_schema(sampling.json_schema)
         tokens = self.count_tokens(prompt) if isinstance(prompt, str) else self.prompt_tokens(prompt, sampling)
         if (over := tokens + sampling.max_new_tokens - self.context_length) > 0:
             raise ContextLengthError(
@@ -173,14 +198,11 @@ class Queued(Wrapped):
                 f"({self.context_length}) by {over} tokens",
                 hint="ask for fewer new tokens, or name a recipe that reads in parts",
             )
-        prefix = None
+        prefix: KeptPrefix | ReadOnce | None = None
         if again and (store := self._engine.prefixes) is not None:
             prefix = store.of(self.inner, self._tenant, self._inside, prompt, sampling)
         # A row can be dropped by itself (a stream that is closed early) or with its whole request.
-        row = Row(self._inside, prompt, sampling, tokens, _Either(self._cancelled), prefix)
-        self._engine.submit(self._tenant, row)
-        self._last = row
-        return row
+        return Row(self._inside, prompt, sampling, tokens, _Either(self._cancelled), prefix or once)
 
     def _next(self, row: Row) -> str | Completion:
         while True:

@@ -80,13 +80,18 @@ def scores_of(picks: Sequence[Pick], decode: Callable[[Sequence[int]], str], tex
         if len(said) >= start + len(text) and not said.endswith(BROKEN):
             break
         before = ids[max(0, at - _CONTEXT) : at]
-        whole = len(decode(before).rstrip(BROKEN))
-        new, *others = (decode([*before, token])[whole:] for token in (pick.token, *(token for token, _ in pick.top)))
-        said = said.rstrip(BROKEN) + new
+        new, *others = (_added(decode, before, token) for token in (pick.token, *(token for token, _ in pick.top)))
+        said = decode(ids[: at + 1])
         if len(said) > start:
             top = tuple((other, logprob) for other, (_, logprob) in zip(others, pick.top, strict=True))
             found.append(TokenScore(new, pick.logprob, top))
     return tuple(found)
+
+
+def _added(decode: Callable[[Sequence[int]], str], before: Sequence[int], token: int) -> str:
+    """What a token adds to the text; where it ends a character that others began, the character."""
+    shown, now = decode(before), decode([*before, token])
+    return now[len(shown) if now.startswith(shown) and len(now) > len(shown) else len(shown.rstrip(BROKEN)) :]
 
 
 def nucleus(probabilities: Tensor, top_p: float) -> Tensor:

@@ -53,6 +53,7 @@ class TransformersModel(LanguageModel):
     """
 
     follows_schema = True
+    scores_replies = True
 
     def __init__(
         self,

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from baywindow.models.base import Sampling
+from baywindow.models.base import LanguageModel, Sampling
+from baywindow.models.calling import Call
 from baywindow.server.conversation import Turn
 from baywindow.server.errors import ApiError
 from baywindow.server.forms.base import Form, Metadata, NewTokens, Seed, Stop, Text, refuse, stops
+from baywindow.server.forms.shapes import MOST_CHOICES, call_of, checked_tools, forced_call, schema_of, unsupported
 
-_ROLES = {"developer": "system", "system": "system", "user": "user", "assistant": "assistant", "tool": "user", "function": "user"}
+_ROLES = {"developer": "system", "function": "tool"}
 # Fields with the values that change nothing; any other value is refused by a model that runs here.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "logit_bias": (),
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
@@ -111,10 +111,33 @@ class ChatForm(Form):
     def include_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 
-    def sampling(self, seconds: float) -> Sampling:
-        """Greedy unless a temperature is given: a reply that can be had again is worth more than variety."""
+    @property
+    def choices(self) -> int:
+        return self.n or 1
+
+    @property
+    def shaped(self) -> bool:
+        """Whether the reply is to have what only the model's own words can have (see `Task.shaped`)."""
+        return bool(self.model_tools() or self.response_format or self.logprobs or self.choices > 1)
+
+    def plain_sampling(self, seconds: float) -> Sampling:
+        """Greedy unless a temperature is given, or several replies are asked for: one that can be had again is worth more than variety."""
         return Sampling(
-            temperature=self.temperature or 0.0, top_p=self.top_p or 1.0, seed=self.seed or 0, stop=stops(self.stop), seconds=seconds
+            temperature=self.temperature if self.temperature is not None else float(self.choices > 1),
+            top_p=self.top_p or 1.0,
+            seed=self.seed or 0,
+            stop=stops(self.stop),
+            seconds=seconds,
+        )
+
+    def sampling(self, seconds: float) -> Sampling:
+        """With the form that the reply is to have, for a model that runs here."""
+        tools = checked_tools(self.model_tools()) if self.tool_choice != "none" else ()
+        return replace(
+            self.plain_sampling(seconds),
+            json_schema=forced_call(tools, self.tool_choice) if tools else schema_of(self.response_format),
+            tools=tools,
+            logprobs=self.top_logprobs or 0 if self.logprobs else None,
         )
 
     def model_tools(self) -> list[dict[str, Any]]:
@@ -136,10 +159,18 @@ class ChatForm(Form):
             raise ApiError(400, "a question is asked of one vector store", hint="put the files into one store", param="tools")
         return found[0] if found else None
 
-    def turns(self) -> tuple[Turn, ...]:
-        """The messages as text; those without any (an assistant's bare tool call) are left out."""
-        found = [Turn(_ROLES[m.role], _texts(m, i)) for i, m in enumerate(self.messages)]
-        kept = tuple(turn for turn in found if turn.text.strip())
+    def turns(self, *, tools: bool) -> tuple[Turn, ...]:
+        """The messages as text; those without any are left out. Where the model knows no ``tools``, calls are left out too, and what they
+        returned is a user's message."""
+        calls = {call.id: call for m in self.messages for call in _calls(m)} if tools else {}
+        found = []
+        for i, m in enumerate(self.messages):
+            role = _ROLES.get(m.role, m.role)
+            if role == "tool":
+                found.append(Turn("tool" if tools else "user", _texts(m, i), answers=calls.get(m.tool_call_id or "")))
+            else:
+                found.append(Turn(role, _texts(m, i), calls=_calls(m) if tools else ()))
+        kept = tuple(turn for turn in found if turn.text.strip() or turn.calls or turn.role == "tool")
         if not any(turn.role == "user" for turn in kept) and not self.files():
             raise ApiError(400, "there is no user message with text", hint="end with what you ask", param="messages", code="invalid_value")
         return kept
@@ -148,25 +179,29 @@ class ChatForm(Form):
         return [p.file for m in self.messages if isinstance(m.content, list) for p in m.content if p.type == "file" and p.file is not None]
 
 
-def refuse_unsupported(form: ChatForm) -> None:
-    """Raise for what a model that runs here cannot follow."""
+def refuse_unsupported(form: ChatForm, model: LanguageModel) -> None:
+    """Raise for what this model, which runs here, cannot follow."""
     refuse(form, _NEUTRAL, "is not supported by a model that runs here")
-    if form.model_tools() and form.tool_choice != "none":
-        raise ApiError(
-            400,
-            "this model takes no tools",
-            hint="put the server before one that does: --upstream URL",
-            param="tools",
-            code="unsupported_parameter",
-        )
-    if (form.response_format or {}).get("type", "text") != "text":
-        raise ApiError(
-            400,
-            "this model cannot be held to a response format",
-            hint="put the server before one that can: --upstream URL",
-            param="response_format",
-            code="unsupported_parameter",
-        )
+    has_tools = bool(form.model_tools()) and form.tool_choice != "none"
+    if has_tools and "tools" not in model.capabilities:
+        raise unsupported("tools", "this model takes no tools", "put the server before one that does: --upstream URL")
+    schema = schema_of(form.response_format)
+    if has_tools and schema is not None:
+        raise unsupported("response_format", "a reply that may call tools cannot be held to a response format", "leave one of them out")
+    forced = has_tools and form.tool_choice not in (None, "auto")
+    if (schema is not None or forced) and not model.follows_schema:
+        param = "tool_choice" if forced else "response_format"
+        raise unsupported(param, f"this model cannot be held to a {'call' if forced else 'response format'}")
+    if form.logprobs and not model.scores_replies:
+        raise unsupported("logprobs", "this model tells no scores of its replies")
+    if form.top_logprobs and not form.logprobs:
+        raise ApiError(400, "Invalid value for 'top_logprobs': only with logprobs", param="top_logprobs", code="invalid_value")
+    if form.choices > MOST_CHOICES:
+        raise ApiError(400, f"Invalid value for 'n': at most {MOST_CHOICES} here", param="n", code="invalid_value")
+
+
+def _calls(message: ChatMessage) -> tuple[Call, ...]:
+    return tuple(call for sent in message.tool_calls or () if (call := call_of(sent)) is not None)
 
 
 def _texts(message: ChatMessage, index: int) -> tuple[str, ...]:

@@ -6,19 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from baywindow.models.base import Sampling
+from baywindow.models.base import LanguageModel, Sampling
 from baywindow.server.errors import ApiError
 from baywindow.server.forms.base import Form, NewTokens, Seed, Stop, Text, refuse, stops
 from baywindow.server.forms.chat import StreamOptions
+from baywindow.server.forms.shapes import MOST_CHOICES, unsupported
 
 MOST_PROMPTS = 64
 MOST_INPUTS = 2048
 DEFAULT_NEW_TOKENS = 16  # OpenAI's, of this older API
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "best_of": (1,),
     "echo": (False,),
-    "logprobs": (),
     "logit_bias": (),
     "suffix": ("",),
     "frequency_penalty": (0,),
@@ -52,12 +50,20 @@ class CompletionForm(Form):
 
     def sampling(self, seconds: float) -> Sampling:
         return Sampling(
-            temperature=self.temperature or 0.0, top_p=self.top_p or 1.0, seed=self.seed or 0, stop=stops(self.stop), seconds=seconds
+            temperature=self.temperature if self.temperature is not None else float(self.choices > 1),
+            top_p=self.top_p or 1.0,
+            seed=self.seed or 0,
+            stop=stops(self.stop),
+            seconds=seconds,
+            logprobs=self.logprobs,
         )
 
+    @property
+    def choices(self) -> int:
+        return self.n or 1
+
     def prompts(self) -> list[str]:
-        """The texts to go on from. 400 for token ids (whose tokenizer?) and for what a model that runs here cannot do."""
-        refuse(self, _NEUTRAL, "is not supported by a model that runs here")
+        """The texts to go on from. 400 for token ids (whose tokenizer?)."""
         found = [self.prompt] if isinstance(self.prompt, str) else [p for p in self.prompt if isinstance(p, str)]
         if not found or not all(text.strip() for text in found):
             raise ApiError(
@@ -67,6 +73,17 @@ class CompletionForm(Form):
             most = 1 if self.stream else MOST_PROMPTS
             raise ApiError(400, f"Invalid value for 'prompt': at most {most} here", param="prompt", code="invalid_value")
         return found
+
+
+def refuse_unsupported(form: CompletionForm, model: LanguageModel) -> None:
+    """Raise for what this model, which runs here, cannot follow."""
+    refuse(form, _NEUTRAL, "is not supported by a model that runs here")
+    if form.best_of not in (None, form.choices):
+        raise unsupported("best_of", "the best of more replies than are asked for is not chosen", "leave it out")
+    if form.logprobs is not None and not model.scores_replies:
+        raise unsupported("logprobs", "this model tells no scores of its replies")
+    if form.choices > MOST_CHOICES:
+        raise ApiError(400, f"Invalid value for 'n': at most {MOST_CHOICES} here", param="n", code="invalid_value")
 
 
 class EmbeddingForm(Form):

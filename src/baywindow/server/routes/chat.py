@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
 from baywindow.server import replies
-from baywindow.server.answering import OnText, Outcome, Task, answered
+from baywindow.server.answering import answered
 from baywindow.server.attachments import documents
 from baywindow.server.conversation import Conversation, Turn
 from baywindow.server.forms.base import check_known
@@ -20,7 +20,9 @@ from baywindow.server.forms.chat import ChatForm, refuse_unsupported
 from baywindow.server.guard import tenant_of
 from baywindow.server.keys import Tenant
 from baywindow.server.names import Named
+from baywindow.server.outcome import Hear, Outcome
 from baywindow.server.service import Service
+from baywindow.server.task import Task
 from baywindow.server.work import Say
 
 router = APIRouter(prefix="/v1")
@@ -47,7 +49,8 @@ async def chat(form: ChatForm, request: Request, tenant: Who) -> Response:
 
         return await chat_through(service, chosen, form, request, tenant)
     check_known(form)
-    refuse_unsupported(form)
+    assert service.model is not None  # it has one or an upstream
+    refuse_unsupported(form, service.model)
     return await reply(service, form, request, tenant, lambda: prepared(service, chosen, form, tenant))
 
 
@@ -60,7 +63,7 @@ async def reply(service: Service, form: ChatForm, request: Request, tenant: Tena
 
     def act(cancelled: threading.Event) -> Json:
         ready = prepare()
-        outcome = _answered(service, ready, tenant, cancelled, lambda text: None)
+        outcome = _answered(service, ready, tenant, cancelled, lambda said: None)
         return replies.whole(head, outcome, ready.file_ids)
 
     return JSONResponse(await service.work.run(tenant.id, request, act))
@@ -73,25 +76,19 @@ async def streamed(
 
     def act(cancelled: threading.Event, say: Say) -> None:
         ready = prepare()
-        said: list[str] = []
-
-        def tell(text: str) -> None:
-            say(replies.piece(head, text, first=not said))
-            said.append(text)
-
-        outcome = _answered(service, ready, tenant, cancelled, tell)
-        if not said and outcome.text:
-            tell(outcome.text)
-        say(replies.last(head, outcome, ready.file_ids, "".join(said)))
+        events = replies.Events(head)
+        outcome = _answered(service, ready, tenant, cancelled, lambda said: say(events.of(said)))
+        for event in events.last(outcome, ready.file_ids):
+            say(event)
         if usage:
             say(replies.spent(head, outcome))
 
     return await service.work.stream(tenant.id, request, act)
 
 
-def _answered(service: Service, ready: Prepared, tenant: Tenant, cancelled: threading.Event, tell: OnText) -> Outcome:
+def _answered(service: Service, ready: Prepared, tenant: Tenant, cancelled: threading.Event, hear: Hear) -> Outcome:
     with service.stores.use.reading(ready.store):
-        outcome = answered(ready.task, service.model_for(ready.task.named, tenant.id, cancelled), tell)
+        outcome = answered(ready.task, service.model_for(ready.task.named, tenant.id, cancelled), hear)
     service.metrics.outcome(outcome)
     return outcome
 
@@ -99,7 +96,7 @@ def _answered(service: Service, ready: Prepared, tenant: Tenant, cancelled: thre
 def prepared(service: Service, chosen: Named, form: ChatForm, tenant: Tenant) -> Prepared:
     """What a chat request asks, with the documents it attaches. Reads files: for a thread."""
     attached, file_ids = documents(form.files(), service.files, tenant)
-    turns = form.turns()
+    turns = form.turns(tools=service.takes_tools)
     if not any(turn.role == "user" for turn in turns):
         turns = (*turns, Turn("user", ("",)))
     corpus, store_id = None, form.vector_store_id()
@@ -107,13 +104,16 @@ def prepared(service: Service, chosen: Named, form: ChatForm, tenant: Tenant) ->
         store = service.stores.get(tenant, store_id)
         corpus = service.stores.corpus(tenant, store)
         file_ids = {name: member.file_id for name, member in service.stores.sources(store).items()}
+    sampling = form.sampling if service.upstream is None else form.plain_sampling  # an upstream judges the form of its replies itself
     task = Task(
         named=chosen,
         conversation=Conversation(turns, tuple(attached)),
-        sampling=form.sampling(service.options.timeout_s),
+        sampling=sampling(service.options.timeout_s),
         new_tokens=form.new_tokens,
         corpus=corpus,
         embedder=service.embedder,
         settings=service.settings,
+        choices=form.choices,
+        one_call=form.parallel_tool_calls is False,
     )
     return Prepared(task, file_ids, store_id or "")

@@ -13,16 +13,17 @@ from fastapi.responses import JSONResponse, Response
 
 from baywindow.errors import CapabilityError
 from baywindow.server import replies
-from baywindow.server.answering import Task, answered
+from baywindow.server.answering import answered
 from baywindow.server.conversation import Conversation, Turn
 from baywindow.server.errors import ApiError
 from baywindow.server.forms.base import check_known
-from baywindow.server.forms.completions import DEFAULT_NEW_TOKENS, CompletionForm, EmbeddingForm
+from baywindow.server.forms.completions import DEFAULT_NEW_TOKENS, CompletionForm, EmbeddingForm, refuse_unsupported
 from baywindow.server.guard import tenant_of
 from baywindow.server.keys import Tenant
 from baywindow.server.names import Named
 from baywindow.server.routes.chat import Prepared, streamed
 from baywindow.server.service import Service
+from baywindow.server.task import Task
 
 router = APIRouter(prefix="/v1")
 Who = Annotated[Tenant, Depends(tenant_of)]
@@ -37,6 +38,8 @@ async def completions(form: CompletionForm, request: Request, tenant: Who) -> Re
     if service.upstream is not None:
         return await _through(service, chosen, form, request, tenant)
     check_known(form)
+    assert service.model is not None  # it has one or an upstream
+    refuse_unsupported(form, service.model)
     prompts = form.prompts()
     head = replies.Head(model=form.model, chat=False)
 
@@ -49,6 +52,7 @@ async def completions(form: CompletionForm, request: Request, tenant: Who) -> Re
             new_tokens=form.max_tokens or DEFAULT_NEW_TOKENS,
             embedder=service.embedder,
             settings=service.settings,
+            choices=form.choices,
         )
         return Prepared(made, {})
 
@@ -58,9 +62,9 @@ async def completions(form: CompletionForm, request: Request, tenant: Who) -> Re
     def act(cancelled: threading.Event) -> list[Json]:
         found = []
         for i, text in enumerate(prompts):
-            outcome = answered(task(text).task, service.model_for(chosen, tenant.id, cancelled), lambda piece: None)
+            outcome = answered(task(text).task, service.model_for(chosen, tenant.id, cancelled), lambda said: None)
             service.metrics.outcome(outcome)
-            found.append(replies.whole(head, outcome, {}, i))
+            found.append(replies.whole(head, outcome, {}, i * form.choices))
         return found
 
     return JSONResponse(_joined(await service.work.run(tenant.id, request, act)))

@@ -2,7 +2,7 @@
 
 fits, no outside half named, no documents      passed on unchanged
 otherwise, plain text                          the recipe answers, its calls going to the upstream
-otherwise, with tools or a response format     the recipe's stages before its reader choose passages, which take the place of the
+otherwise, with tools, a form, or n or scores  the recipe's stages before its reader choose passages, which take the place of the
                                                long text, and the request is passed on: no reader stands between model and tools
 """
 
@@ -19,14 +19,14 @@ from fastapi.responses import JSONResponse, Response
 from baywindow.errors import CapabilityError
 from baywindow.models.base import LanguageModel
 from baywindow.server import replies
-from baywindow.server.answering import Task, needs_reading, size_of
-from baywindow.server.errors import ApiError
+from baywindow.server.answering import needs_reading, size_of
 from baywindow.server.forms.chat import ChatForm
 from baywindow.server.keys import Tenant
 from baywindow.server.names import Named
 from baywindow.server.routes.chat import Prepared, prepared, reply
 from baywindow.server.service import Service
 from baywindow.server.shortening import Shortened, shortened
+from baywindow.server.task import Task
 from baywindow.server.upstream import Upstream
 
 Json = dict[str, Any]
@@ -68,7 +68,7 @@ def _planned(service: Service, chosen: Named, form: ChatForm, body: Json, tenant
         model = service.model_for(chosen, tenant.id, cancelled)
         tokens_in = size_of(ready.task, model)
         if needs_reading(ready.task, model, tokens_in) or form.vector_store_id() is not None or form.files():
-            if not (form.model_tools() or form.response_format):
+            if not form.shaped:
                 return Plan(ready, {}, {})
             return _shortened(ready.task, model, form, body)
         return Plan(None, _without_search(body), _report(chosen, tokens_in))
@@ -81,14 +81,6 @@ def _only_text(form: ChatForm) -> bool:
 
 
 def _shortened(task: Task, model: LanguageModel, form: ChatForm, body: Json) -> Plan:
-    if form.messages[-1].role != "user":
-        raise ApiError(
-            400,
-            "the conversation exceeds the window in the middle of a tool call",
-            hint="drop old messages, or ask anew",
-            param="messages",
-            code="context_length_exceeded",
-        )
     made: Shortened = shortened(task, model)
     messages = [{"role": m.role, "content": m.content} for m in made.messages]
     report = _report(task.named, size_of(task, model)) | made.report()
