@@ -157,6 +157,20 @@ def test_generation_stays_within_the_budget_and_merges_in_strokes(tiny: Callable
     torch.testing.assert_close(tokens, torch.full((2, 2), 65.0), atol=1e-3, rtol=1e-4)  # nobody is lost
 
 
+@torch.no_grad()
+def test_a_step_that_cannot_merge_does_not_look(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Budget 32, slack 2: of five steps the first and the fourth pass the budget, in each of the layers."""
+    model, looks, reduce = tiny("llama"), [], Chelsea.reduce
+    monkeypatch.setattr(Chelsea, "reduce", lambda self, *given: looks.append(given[0].layer.index) or reduce(self, *given))
+    with attach(model, "chelsea(budget_tokens=32, sink_tokens=2, recent_tokens=4, chunk_tokens=8)") as w:
+        cache = w.cache()
+        model(IDS, past_key_values=cache)
+        looks.clear()
+        for i in range(5):
+            model(IDS[:, i : i + 1], past_key_values=cache)
+    assert looks == 2 * [layer.index for layer in w.info.layers]
+
+
 def test_claim_merging_stays_closer_to_full_attention_than_dropping(make_moment: Callable[..., Any]) -> None:
     """Keys drift slowly, as those of neighbours do. A quarter is kept: attention over merged tokens is closer to full attention than over
     every fourth token, for queries of all kinds."""

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from baywindow.window import attach
+from baywindow.window.block import Block
 from baywindow.window.engine.places import Marks, Places, sequence_of
+from baywindow.window.engine.tail import Tail
 
 
 def positions_of(rows: list[list[list[int]]]) -> torch.Tensor:
@@ -99,3 +101,22 @@ def test_bytes_of_a_cache(tiny: Callable[..., Any]) -> None:
             model(ids, past_key_values=cache)
             cache.close()
             assert 3 * 2 * (held * 128 + max(0, record - 1)) <= cache.nbytes() <= 3 * 2 * (held * 128 + record)
+
+
+def test_tags_of_new_tokens_are_zero_wherever_the_tail_was_cut() -> None:
+    """A tag grows in room of its own; what stood in that room before a token was taken back must not show."""
+    block = Block(
+        keys=torch.zeros(1, 1, 3, 2), values=torch.zeros(1, 1, 3, 2), positions=torch.arange(3)[None], tags={"t": torch.ones(1, 1, 3)}
+    )
+    tail, one = Tail(block), torch.zeros(1, 1, 1, 2)
+    tail.append(one, one, torch.tensor([[3]]), (3,))
+    tail.tags["t"][..., -1] = 5.0
+    tail.append(one, one, torch.tensor([[4]]), (4,))
+    assert tail.tags["t"].tolist() == [[[1.0, 1.0, 1.0, 5.0, 0.0]]]
+    tail.drop_last(2)
+    tail.append(one, one, torch.tensor([[3]]), (3,))
+    assert tail.tags["t"].tolist() == [[[1.0, 1.0, 1.0, 0.0]]]
+    tail.tags["t"] = tail.tags["t"] + 1.0  # a policy may put another tensor there
+    tail.append(one, one, torch.tensor([[4]]), (4,))
+    assert tail.tags["t"].tolist() == [[[2.0, 2.0, 2.0, 1.0, 0.0]]]
+    assert block.tags["t"].tolist() == [[[1.0, 1.0, 1.0]]]

@@ -109,6 +109,11 @@ class Reducer(CachePolicy):
     def reduce(self, moment: Moment, block: Block, allocator: Allocator | None) -> Block:
         """What stays. Return ``block`` itself to change nothing."""
 
+    def idle(self, length: int, seen: Tensor) -> bool:
+        """Whether a step may leave `reduce` out: it would surely change nothing in a layer of ``length`` slots, holes included. ``seen`` as
+        in `Moment`."""
+        return False
+
     def check_with(self, others: tuple[Technique, ...]) -> None:
         if "decode" in self.when and (packer := next((o for o in others if isinstance(o, Quantiser)), None)):
             raise RecipeError(

@@ -77,6 +77,9 @@ class Chelsea(Reducer, Budgeted):
                 hint="choose a cache that acts once after the prompt, e.g. snapkv",
             )
 
+    def idle(self, length: int, seen: Tensor) -> bool:
+        return length <= min(self.budget_of(n) for n in seen.tolist())
+
     def reduce(self, moment: Moment, block: Block, allocator: Allocator | None) -> Block:
         budget = torch.tensor([self.budget_of(int(n)) for n in moment.seen.tolist()], device=block.keys.device)[:, None]
         protected = moment.protected(block)

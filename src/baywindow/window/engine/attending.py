@@ -131,7 +131,7 @@ class Attending:
 
 def folded(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
     """One query token: the query heads [B, Hq, 1, D] that share a key/value head attend as rows of it, so no kernel repeats or re-reads
-    keys [B, H, L, D]. ``mask`` [B or 1, 1 or Hq, 1, L] or None. Gives [B, 1, Hq, Dv]."""
+    keys [B, H, L, D]. ``mask`` [B or 1, 1 | H | Hq, 1, L] or None. Gives [B, 1, Hq, Dv]."""
     B, Hq, _, D = q.shape
     H = keys.shape[1]
     rows = q.reshape(B, H, Hq // H, D)

@@ -173,8 +173,8 @@ class LayerRun:
         return self.spec.new_padding is not None or self.picked_holes or (self.store is not None and self.store.holes)
 
     def _needs_mask(self, block: Block, n: int) -> bool:
-        """Stock's own rule for when a kernel can do without a mask, so that the same kernel runs."""
-        if self.runtime.base == "eager" or self.hides_pairs or LOG_TOKENS in block.tags:
+        """Whether some pair is hidden, by stock's own rule for when a kernel can do without a mask, so that the same kernel runs."""
+        if self.runtime.base == "eager" or self.hides_pairs:
             return True
         if self.has_holes or not self.spec.may_skip:
             return True
@@ -183,16 +183,19 @@ class LayerRun:
         return n > 1 and block.length != n
 
     def _mask(self, attending: Attending, n: int) -> Tensor | None:
-        block = attending.block
+        """[B, 1 | H | Hq, n, L] as a kernel takes it, or None."""
+        block, stands_for = attending.block, attending.block.tags.get(LOG_TOKENS)
         if not self._needs_mask(block, n):
-            return None
+            if stands_for is None:
+                return None
+            if n == 1:  # nothing is hidden, so the logarithms are the whole mask
+                return stands_for.unsqueeze(2)
         shared = (self.store is None or self.store.pristine) and not self.hides_pairs and self.shares_mask
         key = ("mask", id(self.spec), block.length)
         memo = self.runtime.forward.memo
         if shared and key in memo:
             return memo[key]  # type: ignore[no-any-return]
         mask = by_query_head(attending.allowed(0, n), self.layer)
-        stands_for = block.tags.get(LOG_TOKENS)
         if self.runtime.base == "eager" or stands_for is not None:
             mask = additive(mask, attending.q.dtype)
         if stands_for is not None:
@@ -221,7 +224,8 @@ class LayerRun:
         if n == 1 and self._foldable(q, keys):
             return folded(q, keys, values, self._mask(attending, n), self.layer.scaling)
         kernel = self.runtime.stock_attention(self.module)
-        return kernel(self.module, q, keys, values, self._mask(attending, n), **self.kwargs)[0]
+        mask = self._mask(attending, n)
+        return kernel(self.module, q, keys, values, None if mask is None else by_query_head(mask, self.layer), **self.kwargs)[0]
 
     def _foldable(self, q: Tensor, keys: Tensor) -> bool:
         plain = self.layer.softcap is None and not any(self.kwargs.get(name) is not None for name in ("s_aux", "position_bias"))
@@ -295,6 +299,9 @@ class LayerRun:
         reducer = self.parts.reducer
         cache = self.runtime.forward.cache
         if reducer is None or cache is None or phase not in reducer.when:
+            return
+        seen = cache.row_tokens if phase == "decode" else None
+        if seen is not None and not store.segments and store.tail is not None and reducer.idle(len(store.tail), seen):
             return
         block = store.view()
         stayed = reducer.reduce(self.moment(store, phase), block, self.parts.allocator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TypeVar
 
 from baywindow.errors import CapabilityError, RecipeError
@@ -21,7 +22,8 @@ ROLES = (Position, Pattern, Reducer, Finisher, Allocator, Narrower, Joiner, Quan
 
 @dataclass(frozen=True)
 class Parts:
-    """At most one technique a role; None where the recipe names none."""
+    """At most one technique a role; None where the recipe names none. What follows from them is asked for at every layer and step, so it
+    is worked out once."""
 
     position: Position | None
     pattern: Pattern | None
@@ -66,39 +68,39 @@ class Parts:
             )
         return made
 
-    @property
+    @cached_property
     def caches(self) -> tuple[CachePolicy, ...]:
         stay = (self.reducer, self.finisher, self.allocator)
         found = (*stay, self.narrower, self.joiner, self.quantiser, self.mover, self.prefill, self.codec)
         recaller = self.recaller if isinstance(self.recaller, CachePolicy) else None
         return tuple(part for part in (*found, recaller) if part is not None)
 
-    @property
+    @cached_property
     def votes_late(self) -> bool:
         """Whether a reducer acts after the prompt too."""
         return self.reducer is not None and "decode" in self.reducer.when
 
-    @property
+    @cached_property
     def watching(self) -> bool:
         """Whether some cache looks at the attention of every forward."""
         return any(part.watches for part in self.caches)
 
-    @property
+    @cached_property
     def all(self) -> tuple[Position | Pattern | CachePolicy, ...]:
         return tuple(part for part in (self.position, self.pattern, *self.caches) if part is not None)
 
-    @property
+    @cached_property
     def raw(self) -> bool:
         """Whether keys must be held un-rotated."""
         moving = self.position is not None and not self.position.fixed
         own = self.pattern is not None and self.pattern.wants_raw_keys()
         return moving or own or any(part.needs_raw_keys for part in self.caches)
 
-    @property
+    @cached_property
     def query_window(self) -> int:
         return max((part.query_window() for part in self.caches), default=0)
 
-    @property
+    @cached_property
     def prompt_only(self) -> frozenset[str]:
         """Policies that have nothing to see or do after the prompt: reducers that do not act at every step, and what goes with them."""
         if self.votes_late:
@@ -106,17 +108,17 @@ class Parts:
         stay = (self.reducer, self.finisher, self.allocator, self.narrower, self.joiner)
         return frozenset(part.card.name for part in stay if part is not None)
 
-    @property
+    @cached_property
     def reads_surprisal(self) -> bool:
         """Whether some part asks how surprising each token was."""
         return any(part.reads_surprisal for part in self.caches)
 
-    @property
+    @cached_property
     def at_end(self) -> bool:
         """Whether some part acts on all layers together when the prompt is in."""
         return self.finisher is not None or self.joiner is not None
 
-    @property
+    @cached_property
     def croppable(self) -> bool:
         """Whether the last tokens can be taken back: not once something was dropped, packed or learned from them."""
         return not self.caches and not (self.pattern is not None and self.pattern.remembers)

@@ -95,7 +95,7 @@ class Places:
         """With new tokens at ``positions`` [B, n]. ``starts`` are the first ones of rows whose new tokens follow each other, else None."""
         n = positions.shape[-1]
         if starts is not None and (not self.count or starts == tuple(start + self.count for start in self.starts)):
-            return replace(self, starts=self.starts if self.count else starts, count=self.count + n)
+            return Places(self.old, self.used, self.starts if self.count else starts, self.count + n)
         listed = self if not self.count and isinstance(self.old, Tensor) else self.as_list()
         return listed._write(positions)
 

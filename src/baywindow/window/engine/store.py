@@ -147,6 +147,8 @@ class Store(CacheLayerMixin):  # type: ignore[misc]
 
     def view(self) -> Block:
         """Everything held, oldest first; the tail is a view of its buffer, stored segments are read."""
+        if self.tail is not None and not self.segments:
+            return self.tail.block
         blocks = [segment.flat().block() for segment in self.segments]
         if self.tail is not None:
             blocks.append(self.tail.block)

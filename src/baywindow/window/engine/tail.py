@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from baywindow.window.block import Block
@@ -20,6 +19,7 @@ class Tail:
         self.values = own(block.values)
         self.places = places if places is not None else Places.of(block.positions, plain=plain)
         self.tags = dict(block.tags)
+        self._rooms: dict[str, tuple[Tensor, Tensor]] = {}  # by tag: a view that `append` made of a buffer, and the buffer
         self.start = 0
         self.end = block.length
 
@@ -40,11 +40,24 @@ class Tail:
         n = keys.shape[2]
         if self.end + n > self.keys.shape[2]:
             self._make_room(n)
-        self.keys[:, :, self.end : self.end + n] = keys
-        self.values[:, :, self.end : self.end + n] = values
+        self.keys.narrow(2, self.end, n).copy_(keys)
+        self.values.narrow(2, self.end, n).copy_(values)
         self.places = self.places.append(positions, starts)
-        self.tags = {name: torch.nn.functional.pad(tag, (0, n)) for name, tag in self.tags.items()}
+        for name in self.tags:
+            self._grow_tag(name, n)
         self.end += n
+
+    def _grow_tag(self, name: str, n: int) -> None:
+        """``n`` zeros behind a tag: in its buffer, unless somebody put another tensor in its place."""
+        tag = self.tags[name]
+        view, room = self._rooms.get(name, (None, tag))
+        used = tag.shape[-1]
+        if view is not tag or used + n > room.shape[-1]:
+            room = tag.new_zeros(*tag.shape[:-1], max(used + n, int(used * GROWTH) + SLACK_TOKENS))
+            room[..., :used] = tag
+        room.narrow(-1, used, n).zero_()
+        self.tags[name] = room.narrow(-1, 0, used + n)
+        self._rooms[name] = (self.tags[name], room)
 
     def drop_first(self, n: int) -> None:
         """Forget the ``n`` oldest slots. Their memory is reused at the next growth, or freed now if growth would ask for less."""
