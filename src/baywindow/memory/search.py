@@ -7,6 +7,7 @@ retriever for documents does it (Bruch 2022, arXiv 2210.11934): each scaled from
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
@@ -71,12 +72,14 @@ class Finder:
         if by == "meaning":
             return self._meaning.near(scope, system, query, k, kind)
         depth = max(k, DEPTH)
-        words = self._store.by_words(scope, system, query, depth, kind)
-        try:
-            return joined(words, self._meaning.near(scope, system, query, depth, kind), k)
-        except MissingExtraError as missing:
-            self._note(f"searched by words only: {missing}")
-            return words[:k]
+        with ThreadPoolExecutor(1) as beside:  # the database counts words while the question is embedded
+            counted = beside.submit(self._store.by_words, scope, system, query, depth, kind)
+            try:
+                near = self._meaning.near(scope, system, query, depth, kind)
+            except MissingExtraError as missing:
+                self._note(f"searched by words only: {missing}")
+                return counted.result()[:k]
+            return joined(counted.result(), near, k)
 
 
 def joined(words: Sequence[tuple[T, float]], meaning: Sequence[tuple[T, float]], k: int) -> list[tuple[T, float]]:

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from baywindow.documents.index.nearest import Flat, load_flat
@@ -22,11 +21,10 @@ from baywindow.documents.index.store import DISK_FULL, NOTHING_KEPT, OLD_VERSION
 from baywindow.errors import MemoryStoreError
 from baywindow.memory.records import Scope
 from baywindow.memory.store.store import Store
-from baywindow.memory.store.tables import items
-from baywindow.memory.store.words import narrowed
 
 T = TypeVar("T")
 TABLE = "items"
+ALL = Scope()  # of a shelf, which is one user's
 TIDY_EVERY = 64  # commits: each leaves a small file and an old version
 
 
@@ -58,8 +56,9 @@ class Growing:
     def flat(self) -> Flat:
         return Flat(self.numbers[: self.count], self.vectors[: self.count])
 
-    def known(self) -> set[int]:
-        return set(self.numbers[: self.count].tolist()) - self.gone
+    def known(self) -> NDArray[np.int64]:
+        have = self.numbers[: self.count]
+        return have[~np.isin(have, list(self.gone))] if self.gone else have
 
 
 class LanceVectors:
@@ -75,14 +74,14 @@ class LanceVectors:
         self._versions: dict[int, int] = {}  # of the table, when a shelf was read
 
     def missing(self, shelf: int) -> list[int]:
-        wanted = self._numbers(sa.select(items.c.n).where(items.c.shelf == shelf))
+        wanted = self._store.numbers(shelf, ALL)
         have = self._shelf(shelf).known()
-        if not have.issuperset(wanted):  # another process may have added them
+        if len(_without(wanted, have)):  # another process may have added them
             have = self._shelf(shelf, fresh=True).known()
-        if extra := have - wanted:
-            self._shelf(shelf).gone |= extra
-            self._delete(sorted(extra))
-        return sorted(wanted - have)
+        if len(extra := _without(have, wanted)):
+            self._shelf(shelf).gone |= set(extra.tolist())
+            self._delete(extra.tolist())
+        return [int(n) for n in _without(wanted, have)]
 
     def put(self, shelf: int, numbers: Sequence[int], vectors: NDArray[np.float32]) -> None:
         flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
@@ -107,8 +106,7 @@ class LanceVectors:
         held = self._shelf(shelf)
         flat = held.flat
         if (scope.agent, scope.session, kind) != (None, None, None):
-            allowed = self._numbers(sa.select(items.c.n).where(*narrowed(shelf, scope, kind)))
-            keep = np.isin(flat.ids, np.fromiter(allowed, dtype=np.int64, count=len(allowed)))
+            keep = np.isin(flat.ids, self._store.numbers(shelf, scope, kind))
             flat = Flat(flat.ids[keep], flat.vectors[keep])
         if not len(flat.ids):
             return []
@@ -134,10 +132,6 @@ class LanceVectors:
         self._done(tidy)
 
     # How
-
-    def _numbers(self, asked: sa.Select[Any]) -> set[int]:
-        with self._store.database.reading() as connection:
-            return set(connection.execute(asked).scalars())
 
     def _shelf(self, shelf: int, *, fresh: bool = False) -> Growing:
         """A shelf in memory; ``fresh``: read again if another process has written since."""
@@ -194,3 +188,8 @@ class LanceVectors:
             self._note("the vectors could not be read and were made again")
             self.clear(self._dim)
             return action()
+
+
+def _without(some: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of ``some`` that are not among the others, ascending."""
+    return np.sort(some[~np.isin(some, others)])

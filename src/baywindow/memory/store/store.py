@@ -9,22 +9,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from baywindow.errors import ConfigError
 from baywindow.memory.records import Decision, Record, Scope, Turn
 from baywindow.memory.search import Near
-from baywindow.memory.store import forgetting, words
+from baywindow.memory.store import facts, forgetting, words
 from baywindow.memory.store.database import Database
 from baywindow.memory.store.forgetting import Forgotten
+from baywindow.memory.store.held import Held
 from baywindow.memory.store.rows import decision_of, decision_row, digest, record_of, record_row, turn_of, turn_row, within
-from baywindow.memory.store.tables import absorbed, decisions, facts, records, sources, turns
+from baywindow.memory.store.tables import absorbed, decisions, records, sources, turns
 
 if TYPE_CHECKING:
     from baywindow.memory.portable import Everything
     from baywindow.memory.work import Changes
 
-CHANGES = "changes"  # the fact that counts commits
 SHORTEST_ID = 4
 IDS_AT_ONCE = 5000  # SQLite takes some 32,000 values in a statement
 
@@ -42,12 +44,14 @@ class Store:
 
     def __init__(self, where: str | Path) -> None:
         self.database = Database(where)
+        self._held = Held()
+        self._seen: dict[tuple[str, Scope], tuple[int, int]] = {}  # what `_seen_up_to` found, with how often something had been taken out
         with self.database.reading() as connection:
             whole = words.agree(connection)
         if not whole:
             with self.database.writing() as connection:
                 words.mend(connection)
-                _count_change(connection)
+                facts.count(connection, facts.COMMITS)
 
     def close(self) -> None:
         self.database.close()
@@ -62,12 +66,13 @@ class Store:
 
     def turns(self, scope: Scope, *, ids: Sequence[str] | None = None, last: int | None = None, until: int | None = None) -> list[Turn]:
         """Turns the scope sees in the order they came: all, those of some ids, or the last few; with ``until`` none with a later number."""
-        asked = sa.select(turns).where(*within(turns, scope))
-        asked = asked if ids is None else asked.where(turns.c.id.in_(ids))
+        asked = sa.select(turns).where(*(within(turns, scope) if ids is None else [turns.c.id.in_(ids)]))
         asked = asked if until is None else asked.where(turns.c.n <= until)
         asked = asked.order_by(turns.c.n) if last is None else asked.order_by(turns.c.n.desc()).limit(last)
         with self.database.reading() as connection:
             found = [turn_of(row) for row in connection.execute(asked).mappings()]
+        # Asked for by id the scope is looked at here: SQLite would go through all that a user said to find a few ids among it.
+        found = [turn for turn in found if scope.sees(turn.scope)]
         return found if last is None else found[::-1]
 
     def records(
@@ -81,16 +86,17 @@ class Store:
         text: str | None = None,
     ) -> list[Record]:
         """Records the scope sees, oldest first: the current ones, with ``past`` every version; of one system, kind, ids, or equal text."""
-        asked = sa.select(records).where(*within(records, scope)).order_by(records.c.n)
-        asked = asked if system is None else asked.where(records.c.system == system)
+        named = within(records, scope) if ids is None else [records.c.id.in_(ids)]
+        asked = sa.select(records).where(*named).order_by(records.c.n)
+        asked = asked if system is None or ids is not None else asked.where(records.c.system == system)
         asked = asked if past else asked.where(records.c.retired_at.is_(None))
         asked = asked if kind is None else asked.where(records.c.kind == kind)
-        asked = asked if ids is None else asked.where(records.c.id.in_(ids))
         asked = asked if text is None else asked.where(records.c.digest == digest(text))
         with self.database.reading() as connection:
             rows = connection.execute(asked).mappings().all()
             rests = _sources(connection, [row["id"] for row in rows])
-        return [record_of(row, rests.get(row["id"], ())) for row in rows]
+        found = [record_of(row, rests.get(row["id"], ())) for row in rows]
+        return [r for r in found if scope.sees(r.scope) and system in (None, r.system)]  # for those asked for by id, as in `turns`
 
     def one(self, scope: Scope, id: str) -> Turn | Record:
         """A turn or record by its id or the beginning of it. ConfigError if the scope sees none such, or several."""
@@ -123,14 +129,28 @@ class Store:
 
     def batches(self, scope: Scope, system: str, *, again: bool = False) -> list[Batch]:
         """Turns that a system has not seen yet (``again``: all), as they came together."""
-        seen = sa.select(absorbed.c.turn).where(absorbed.c.system == system)
-        asked = sa.select(turns).where(*within(turns, scope)).order_by(turns.c.n)
-        asked = asked if again else asked.where(turns.c.id.not_in(seen))
         found: dict[str, list[Turn]] = {}
         with self.database.reading() as connection:
-            for row in connection.execute(asked).mappings():
-                found.setdefault(row["batch"], []).append(turn_of(row))
+            if again:
+                rows = connection.execute(sa.select(turns).where(*within(turns, scope)).order_by(turns.c.n)).mappings().all()
+            else:
+                rows = self._unseen(connection, scope, system)
+        for row in rows:
+            found.setdefault(row["batch"], []).append(turn_of(row))
         return [Batch(name, tuple(said)) for name, said in found.items()]
+
+    def _unseen(self, connection: sa.Connection, scope: Scope, system: str) -> list[sa.RowMapping]:
+        """Looked for beyond what was all seen the last time, for new turns come at the end. Forgetting may make a system see one again."""
+        _, taken_out = facts.counts(connection)
+        known, up_to = self._seen.get((system, scope), (taken_out, 0))
+        up_to = up_to if known == taken_out else 0
+        newest = connection.execute(sa.select(sa.func.max(turns.c.n))).scalar() or 0
+        seen = sa.exists().where(absorbed.c.system == system, absorbed.c.turn == turns.c.id)
+        asked = sa.select(turns).where(turns.c.n > up_to, ~seen).order_by(turns.c.n)
+        asked = asked if up_to else asked.where(*within(turns, scope))  # else the few at the end are read, whosever they are
+        found = [row for row in connection.execute(asked).mappings() if scope.sees(turn_of(row).scope)]
+        self._seen[system, scope] = (taken_out, found[0]["n"] - 1 if found else newest)
+        return found
 
     def seen(self, scope: Scope) -> dict[str, list[str]]:
         """The turns of a scope that each system has absorbed."""
@@ -145,21 +165,26 @@ class Store:
         """Ids and BM25 scores, best first."""
         with self.database.reading() as connection:
             shelf = words.shelf_of(connection, system, scope.user)
-            return [] if shelf is None else words.by_words(connection, shelf, scope, query, k, kind)
+            return [] if shelf is None else words.by_words(self._held.look(connection), connection, shelf, scope, query, k, kind)
+
+    def numbers(self, shelf: int, scope: Scope, kind: str | None = None) -> NDArray[np.int64]:
+        """Numbers of what a search may find on a shelf, ascending."""
+        with self.database.reading() as connection:
+            return words.listed(self._held.look(connection), shelf, scope, kind)[:, 0]
 
     def fact(self, name: str) -> str | None:
         """What the store says of itself."""
         with self.database.reading() as connection:
-            return connection.execute(sa.select(facts.c.value).where(facts.c.name == name)).scalar()
+            return facts.get(connection, name)
 
     def set_fact(self, name: str, value: str) -> None:
         with self.database.writing() as connection:
-            _set_fact(connection, name, value)
+            facts.put(connection, name, value)
 
     @property
     def changed(self) -> int:
         """Goes up with every commit, of any process."""
-        return int(self.fact(CHANGES) or 0)
+        return int(self.fact(facts.COMMITS) or 0)
 
     # Changing
 
@@ -182,14 +207,14 @@ class Store:
             if told:
                 connection.execute(decisions.insert(), [decision_row(d) for d in told])
             _mark_absorbed(connection, system, _known(connection, list(seen)))
-            _count_change(connection)
+            facts.count(connection, facts.COMMITS)
 
     def undo(self, decision: Decision, changed: Sequence[Record], now: datetime) -> None:
         """Mark a decision undone and write the records it had changed."""
         with self.database.writing() as connection:
             _write(connection, {r.id: r for r in changed}, set())
             connection.execute(decisions.update().where(decisions.c.id == decision.id).values(undone_at=now))
-            _count_change(connection)
+            facts.count(connection, facts.COMMITS)
 
     def bring_in(self, everything: Everything) -> int:
         """What another store exported, all or nothing; what is there already stays as it is. How many turns and records were new."""
@@ -210,7 +235,7 @@ class Store:
                 connection.execute(decisions.insert(), rows)
             for system, ids in everything.seen.items():
                 _mark_absorbed(connection, system, _known(connection, ids))
-            _count_change(connection)
+            facts.count(connection, facts.COMMITS)
         return new + len(made)
 
     def forget(self, scope: Scope, turn_ids: Iterable[str] = (), record_ids: Iterable[str] = ()) -> Forgotten:
@@ -221,7 +246,7 @@ class Store:
             gone = [forgetting.forget(connection, set(), made)] if made else []
             for at in range(0, len(said), IDS_AT_ONCE):
                 gone.append(forgetting.forget(connection, set(said[at : at + IDS_AT_ONCE]), set()))
-            _count_change(connection)
+            facts.count(connection, facts.COMMITS)
         return Forgotten(*(tuple(i for one in gone for i in getattr(one, name)) for name in ("turns", "records", "numbers")))
 
     def holding(self, scope: Scope, text: str) -> tuple[set[str], set[str]]:
@@ -319,13 +344,3 @@ def _mark_absorbed(connection: sa.Connection, system: str, ids: set[str]) -> Non
     new = ids - set(connection.execute(there).scalars())
     if new:
         connection.execute(absorbed.insert(), [{"system": system, "turn": i} for i in sorted(new)])
-
-
-def _count_change(connection: sa.Connection) -> None:
-    now = connection.execute(sa.select(facts.c.value).where(facts.c.name == CHANGES).with_for_update()).scalar()
-    _set_fact(connection, CHANGES, str(int(now or 0) + 1))
-
-
-def _set_fact(connection: sa.Connection, name: str, value: str) -> None:
-    if connection.execute(facts.update().where(facts.c.name == name).values(value=value)).rowcount == 0:
-        connection.execute(facts.insert().values(name=name, value=value))

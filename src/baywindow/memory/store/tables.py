@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import JSON, Column, DateTime, Dialect, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.types import TypeDecorator
 
-FORM = "0002"  # the newest revision
+FORM = "0003"  # the newest revision
 
 metadata = MetaData()
 
@@ -130,6 +130,7 @@ items = Table(
     Column("kind", String, nullable=False),
     Column("words", Integer, nullable=False),
     Index("items_by_shelf", "shelf", "agent", "session", "kind", "words"),
+    Index("items_by_number", "shelf", "n"),  # what came last
     sqlite_autoincrement=True,  # a number is never given twice: vectors go by it
 )
 postings = Table(

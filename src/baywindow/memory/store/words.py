@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import chain
 
 import numpy as np
 import sqlalchemy as sa
@@ -19,6 +18,8 @@ from baywindow.documents.bm25 import K1, B
 from baywindow.documents.words import words
 from baywindow.memory.records import Record, Scope, Turn
 from baywindow.memory.search import Near
+from baywindow.memory.store import facts
+from baywindow.memory.store.held import Look
 from baywindow.memory.store.rows import record_of, turn_of
 from baywindow.memory.store.tables import items, postings, records, shelves, turns
 
@@ -37,17 +38,22 @@ def shelf_of(connection: sa.Connection, system: str, user: str, *, make: bool = 
 
 def put(connection: sa.Connection, found: Sequence[Turn | Record]) -> None:
     """Make turns and current records searchable; one that is searchable already only follows its scope."""
-    there = numbers(connection, [one.id for one in found])
+    there = _scopes(connection, [one.id for one in found])
     shelved: dict[tuple[str, str], int] = {}
+    moved = False
     for one in found:
+        place = {"agent": one.scope.agent or "", "session": one.scope.session or ""}
         if one.id in there:
-            moved = {"agent": one.scope.agent or "", "session": one.scope.session or ""}
-            connection.execute(items.update().where(items.c.id == one.id).values(moved))
+            if there[one.id] != tuple(place.values()):
+                connection.execute(items.update().where(items.c.id == one.id).values(place))
+                moved = True
             continue
         key = (one.system if isinstance(one, Record) else "", one.scope.user)
         if key not in shelved:
             shelved[key] = shelf_of(connection, *key, make=True) or 0
         _put_one(connection, one, shelved[key])
+    if moved:
+        facts.count(connection, facts.TAKEN_OUT)
 
 
 def _put_one(connection: sa.Connection, one: Turn | Record, shelf: int) -> None:
@@ -71,6 +77,8 @@ def take_out(connection: sa.Connection, found: Sequence[Turn | Record]) -> list[
             held = list(set(words(searched(one))))
             connection.execute(postings.delete().where(postings.c.shelf == shelf, postings.c.word.in_(held), postings.c.item == n))
             connection.execute(items.delete().where(items.c.n == n))
+    if gone:
+        facts.count(connection, facts.TAKEN_OUT)
     return list(gone.values())
 
 
@@ -80,6 +88,15 @@ def numbers(connection: sa.Connection, ids: Sequence[str]) -> dict[str, int]:
     for at in range(0, len(ids), AT_ONCE):
         asked = sa.select(items.c.id, items.c.n).where(items.c.id.in_(ids[at : at + AT_ONCE]))
         found |= {str(i): int(n) for i, n in connection.execute(asked)}
+    return found
+
+
+def _scopes(connection: sa.Connection, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Agent and session of the searchable ones among some ids."""
+    found: dict[str, tuple[str, str]] = {}
+    for at in range(0, len(ids), AT_ONCE):
+        asked = sa.select(items.c.id, items.c.agent, items.c.session).where(items.c.id.in_(ids[at : at + AT_ONCE]))
+        found |= {str(i): (str(agent), str(session)) for i, agent, session in connection.execute(asked)}
     return found
 
 
@@ -94,31 +111,40 @@ def narrowed(shelf: int, scope: Scope, kind: str | None) -> list[sa.ColumnElemen
     return [items.c.shelf == shelf, *(items.c[name] == value for name, value in named if value is not None)]
 
 
-def by_words(connection: sa.Connection, shelf: int, scope: Scope, query: str, k: int, kind: str | None) -> Near:
+def listed(look: Look, shelf: int, scope: Scope, kind: str | None) -> NDArray[np.int64]:
+    """Numbers and lengths in words of what a search may find, shape (item, 2), by number."""
+    asked = sa.select(items.c.n, items.c.words).where(*narrowed(shelf, scope, kind))
+    return look.rows(("items", shelf, scope.agent, scope.session, kind), asked)
+
+
+def by_words(look: Look, connection: sa.Connection, shelf: int, scope: Scope, query: str, k: int, kind: str | None) -> Near:
     """The best ``k`` by BM25 in Lucene's variant, best first; of equals the newer."""
-    allowed = narrowed(shelf, scope, kind)
-    number, total = connection.execute(sa.select(sa.func.count(), sa.func.sum(items.c.words)).where(*allowed)).one()
-    held = sa.select(postings.c.item, postings.c.count, postings.c.length).where(postings.c.shelf == shelf)
-    if len(allowed) > 1:
-        held = held.where(postings.c.item.in_(sa.select(items.c.n).where(*allowed)))
-    found = [np.zeros((0, 2))]
+    numbers, lengths = listed(look, shelf, scope, kind).T
+    if not len(numbers):
+        return []
+    scores = np.zeros(len(numbers))
+    mean = max(1, int(lengths.sum())) / len(numbers)
     for word, times in Counter(words(query)).items():
-        rows = connection.execute(held.where(postings.c.word == word)).all()
-        # One pass over plain numbers: a frequent word has thousands of rows.
-        item, count, length = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=3 * len(rows)).reshape(-1, 3).T
-        idf = times * np.log(1 + (number - len(rows) + 0.5) / (len(rows) + 0.5))
-        found.append(np.stack([item, idf * count / (count + K1 * (1 - B + B * length * number / max(1, total or 0)))], axis=1))
-    best = _summed(np.concatenate(found))[:k]
+        asked = sa.select(postings.c.item, postings.c.count).where(postings.c.shelf == shelf, postings.c.word == word)
+        item, count = look.rows(("word", shelf, word), asked).T
+        at = np.minimum(np.searchsorted(numbers, item), len(numbers) - 1)
+        inside = numbers[at] == item
+        at, count = at[inside], count[inside]
+        idf = times * np.log(1 + (len(numbers) - len(at) + 0.5) / (len(at) + 0.5))
+        scores[at] += idf * count / (count + K1 * (1 - B + B * lengths[at] / mean))
+    best = _best(scores, numbers, k)
     asked = sa.select(items.c.n, items.c.id).where(items.c.n.in_([n for n, _ in best]))
     named = dict(connection.execute(asked).all())
-    return [(str(named[n]), score) for n, score in best]
+    return [(str(named[n]), score) for n, score in best if n in named]
 
 
-def _summed(found: NDArray[np.float64]) -> list[tuple[int, float]]:
-    """Scores of items, shape (found, 2), summed by item: best first, of equals the newer."""
-    item, at = np.unique(found[:, 0], return_inverse=True)
-    sums = np.bincount(at, weights=found[:, 1], minlength=len(item))
-    return [(int(item[i]), float(sums[i])) for i in np.lexsort((-item, -sums))]
+def _best(scores: NDArray[np.float64], numbers: NDArray[np.int64], k: int) -> list[tuple[int, float]]:
+    """Numbers and scores above zero, best first, of equals the newer."""
+    found = np.flatnonzero(scores)
+    if len(found) > k:
+        found = found[scores[found] >= np.partition(scores[found], -k)[-k]]
+    order = found[np.lexsort((-numbers[found], -scores[found]))][:k]
+    return [(int(numbers[i]), float(scores[i])) for i in order]
 
 
 def agree(connection: sa.Connection) -> bool:
@@ -133,6 +159,7 @@ def mend(connection: sa.Connection) -> None:
     """Make what is searched again from what is stored."""
     for table in (postings, items):
         connection.execute(table.delete())
+    facts.count(connection, facts.TAKEN_OUT)
     put(connection, [turn_of(row) for row in connection.execute(sa.select(turns)).mappings()])
     current = sa.select(records).where(records.c.retired_at.is_(None))
     put(connection, [record_of(row, ()) for row in connection.execute(current).mappings()])
