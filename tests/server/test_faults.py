@@ -47,7 +47,7 @@ def still_serves(server):
         ({"top_p": 0}, "top_p", "invalid_value"),
         ({"seed": 2**64}, "seed", None),
         ({"stop": ["a"] * 5}, None, None),
-        ({"n": 2}, "n", "unsupported_parameter"),
+        ({"n": 17}, "n", "invalid_value"),
         ({"logprobs": True}, "logprobs", "unsupported_parameter"),
         ({"frequency_penalty": 0.5}, "frequency_penalty", "unsupported_parameter"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "unsupported_parameter"),

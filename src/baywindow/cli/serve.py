@@ -27,6 +27,8 @@ def serve(
     recipe: flags.RecipeLine = None,
     context: flags.Context = None,
     embedder: flags.Embedder = None,
+    root: Annotated[list[str] | None, typer.Option("--root", metavar="[NAME=]FOLDER", help="A folder to be asked about by name.")] = None,
+    share_roots: Annotated[bool, typer.Option("--share-roots", help="Let every key ask about the folders of --root.")] = False,
     host: Annotated[str, typer.Option("--host", help="Address to listen on; any but this machine's own asks for keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes any free one.")] = 7370,
     require_keys: Annotated[bool, typer.Option("--require-keys", help="Ask for keys on this machine's own address too.")] = False,
@@ -53,6 +55,7 @@ def serve(
     flags.plan(None, settings, None)  # a recipe that does not parse shows before a model is loaded
     try:
         from baywindow.server.prefixes import CacheOptions
+        from baywindow.server.roots import Root
         from baywindow.server.running import bind
         from baywindow.server.service import Options
     except ModuleNotFoundError as missing:
@@ -68,6 +71,8 @@ def serve(
         upload_bytes=upload_mb * MEGA,
         quota_bytes=quota_mb * MEGA,
         timeout_s=timeout,
+        roots=tuple(map(Root.of, root or ())),
+        share_roots=share_roots,
         local_token=secrets.token_urlsafe(32),
         cache=None if no_cache else kept,
     )

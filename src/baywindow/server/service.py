@@ -20,6 +20,7 @@ from baywindow.server.limits import Rates
 from baywindow.server.metrics import Metrics
 from baywindow.server.names import Named, named, served_name
 from baywindow.server.prefixes import CacheOptions, PrefixStore
+from baywindow.server.roots import Root, Roots
 from baywindow.server.storage import Files
 from baywindow.server.stores import Stores
 from baywindow.server.upstream import Upstream
@@ -43,6 +44,8 @@ class Options:
     quota_bytes: int = 4_000_000_000  # of one tenant's files together
     timeout_s: float = 600.0  # after which an answer is given from what there is
     patience_s: int = 30  # for streams that are under way when the server is stopped
+    roots: tuple[Root, ...] = ()  # folders that can be asked about by name
+    share_roots: bool = False  # with keys, too
     local_token: str = ""  # of this very server, for programs of the same user
     cache: CacheOptions | None = field(default_factory=CacheOptions)  # of what was read of long prompts; None: none
 
@@ -77,6 +80,8 @@ class Service:
         self.needs_key = options.require_keys or not options.local
         if self.needs_key and not len(self.keys):
             raise ConfigError(f"a server at {options.host} needs API keys", hint="make one first: bay serve --new-key NAME")
+        if options.roots and self.needs_key and not options.share_roots:
+            raise ConfigError("keys see no folder that was named with --root", hint="add --share-roots: then all of them do")
         self.work = Work(options.places, shared=len(self.keys) > 1)
         self.engine: Engine | None = None
         if model is not None:
@@ -84,10 +89,19 @@ class Service:
             self.engine = Engine(model, lambda: self.work.busy, prefixes)
         self.rates = Rates(options.requests_per_minute)
         self.files = Files(home / "tenants", most_bytes=options.quota_bytes)
-        self.stores = Stores(home / "tenants", self.files, embedder=lambda: self.embedder, chunk_tokens=settings.chunk_tokens)
+        self.stores = self._stores(home)
         self.metrics = Metrics(self)
         self._given_embedder = embedder
         self._loading = threading.Lock()
+
+    def _stores(self, home: Path) -> Stores:
+        options = self.options
+        def embedder() -> Embedder | None:
+            return self.embedder
+
+        tokens = self.settings.chunk_tokens
+        roots = Roots(home / "roots", options.roots, embedder=embedder, chunk_tokens=tokens, shared=options.share_roots)
+        return Stores(home / "tenants", self.files, roots, embedder=embedder, chunk_tokens=tokens)
 
     @property
     def served(self) -> tuple[str, ...]:

@@ -13,9 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from baywindow.documents.index import Index
 from baywindow.documents.walk import shown
@@ -25,44 +24,22 @@ from baywindow.server.errors import ApiError, not_found
 from baywindow.server.in_use import InUse
 from baywindow.server.keys import Tenant, write_private
 from baywindow.server.renamed import Renamed
+from baywindow.server.roots import Roots
 from baywindow.server.storage import Files, StoredFile, number_of
+from baywindow.server.vector_store import Member, VectorStore
 
 log = logging.getLogger("baywindow.server")
 MOST_FILES = 10_000  # of a store
 
 
-@dataclass(kw_only=True)
-class Member:
-    """A file in a store and how far it is. ``status`` is OpenAI's word: in_progress, completed or failed."""
-
-    file_id: str
-    filename: str
-    created_at: int
-    bytes: int
-    status: str = "in_progress"
-    error: str = ""
-    attributes: dict[str, str | float | bool] = field(default_factory=dict)
-
-
-@dataclass(kw_only=True)
-class VectorStore:
-    """What is known of a store."""
-
-    id: str
-    name: str
-    created_at: int
-    last_active_at: int
-    metadata: dict[str, str] = field(default_factory=dict)
-    members: dict[str, Member] = field(default_factory=dict)
-
-
 class Stores:
-    """The stores of all tenants. ``embedder`` is asked for when it is first needed; None where there is none (words only)."""
+    """The stores of all tenants, ``roots`` among them. ``embedder`` is asked for when it is first needed; None where there is none (words
+    only)."""
 
     def __init__(
-        self, root: Path, files: Files, *, embedder: Callable[[], Embedder | None], chunk_tokens: int, most_each: int = 100
+        self, root: Path, files: Files, roots: Roots, *, embedder: Callable[[], Embedder | None], chunk_tokens: int, most_each: int = 100
     ) -> None:
-        self._root, self._files = root, files
+        self._root, self._files, self._roots = root, files, roots
         self._embedder, self._chunk_tokens, self._most_each = embedder, chunk_tokens, most_each
         self._lock = threading.RLock()  # of every meta.json
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="baywindow-index")
@@ -70,7 +47,7 @@ class Stores:
         self.use = InUse()
 
     def new(self, tenant: Tenant, name: str, metadata: dict[str, str]) -> VectorStore:
-        if len(self.all(tenant)) >= self._most_each:
+        if len(self._own(tenant)) >= self._most_each:
             raise ApiError(400, f"you have {self._most_each} vector stores", hint="delete some", code="quota_exceeded")
         now = int(time.time())
         made = VectorStore(id=f"vs_{secrets.token_hex(12)}", name=name, created_at=now, last_active_at=now, metadata=metadata)
@@ -80,6 +57,8 @@ class Stores:
 
     def get(self, tenant: Tenant, store_id: str) -> VectorStore:
         """404 for an unknown id, also when it is another tenant's."""
+        if (root := self._roots.get(tenant, store_id)) is not None:
+            return root
         try:
             with self._lock:
                 table = json.loads((self._folder(tenant, store_id) / "meta.json").read_text(encoding="utf-8"))
@@ -89,22 +68,31 @@ class Stores:
         return VectorStore(**table, members=members)
 
     def all(self, tenant: Tenant) -> list[VectorStore]:
-        """Newest first."""
+        """Newest first, roots last."""
+        return [*self._own(tenant), *self._roots.all(tenant)]
+
+    def _own(self, tenant: Tenant) -> list[VectorStore]:
         found = [self.get(tenant, path.parent.name) for path in (self._root / tenant.id / "stores").glob("*/meta.json")]
         return sorted(found, key=lambda store: (-store.created_at, store.id))
 
     def change(self, tenant: Tenant, store_id: str, act: Callable[[VectorStore], None]) -> VectorStore:
-        """Change what is known of a store, in one step."""
+        """Change what is known of a store, in one step. 403 for a root."""
         with self._lock:
-            store = self.get(tenant, store_id)
+            store = self._changeable(tenant, store_id)
             act(store)
             self._save(tenant, store)
             return store
 
     def remove(self, tenant: Tenant, store_id: str) -> None:
         with self._lock:
-            self.get(tenant, store_id)
+            self._changeable(tenant, store_id)
             shutil.rmtree(self._folder(tenant, store_id), ignore_errors=True)
+
+    def _changeable(self, tenant: Tenant, store_id: str) -> VectorStore:
+        store = self.get(tenant, store_id)
+        if store.id in self._roots:
+            raise ApiError(403, f"{store_id} is a folder of this server's, and no request changes it", code="read_only")
+        return store
 
     def add(self, tenant: Tenant, store_id: str, file: StoredFile, attributes: dict[str, str | float | bool]) -> Member:
         """Put a file in; it is read as soon as the reader comes to it."""
@@ -120,7 +108,8 @@ class Stores:
         return member
 
     def resume(self) -> None:
-        """Go on with the files that were not read when the last server ended."""
+        """Go on with the files that were not read when the last server ended, and read the roots."""
+        self._reader.submit(self._roots.read_all, self.use)
         for path in self._root.glob("*/stores/*/meta.json"):
             tenant = Tenant(path.parents[2].name, "")
             store = self.get(tenant, path.parent.name)
@@ -142,13 +131,15 @@ class Stores:
 
     def forget_file(self, tenant: Tenant, file_id: str) -> None:
         """A file is to be deleted: it leaves all stores first."""
-        for store in self.all(tenant):
+        for store in self._own(tenant):
             if file_id in store.members:
                 self.take_out(tenant, store.id, file_id)
 
     def corpus(self, tenant: Tenant, store: VectorStore) -> Renamed:
         """What a question is asked of, inside ``use.reading(store.id)``: the files that were read, under the names that people gave them
         (the second of one name with its id)."""
+        if store.id in self._roots:
+            return self._roots.corpus(store)
         done = [m for m in store.members.values() if m.status == "completed"]
         if not done:
             raise ApiError(400, f"the vector store {store.id} has no file that was read", hint="add files, and wait for `completed`")
@@ -210,35 +201,6 @@ class Stores:
     def _folder(self, tenant: Tenant, store_id: str) -> Path:
         number_of("vector_store", "vs_", store_id)
         return self._root / tenant.id / "stores" / store_id
-
-
-def to_openai(store: VectorStore) -> dict[str, Any]:
-    """In OpenAI's shape."""
-    counts = {status: sum(m.status == status for m in store.members.values()) for status in ("in_progress", "completed", "failed")}
-    shown_fields = {k: getattr(store, k) for k in ("id", "name", "created_at", "last_active_at", "metadata")}
-    return {
-        **shown_fields,
-        "object": "vector_store",
-        "usage_bytes": sum(m.bytes for m in store.members.values()),
-        "file_counts": {**counts, "cancelled": 0, "total": len(store.members)},
-        "status": "in_progress" if counts["in_progress"] else "completed",
-        "expires_after": None,
-        "expires_at": None,
-    }
-
-
-def member_to_openai(store_id: str, member: Member) -> dict[str, Any]:
-    """A file of a store, in OpenAI's shape."""
-    return {
-        "id": member.file_id,
-        "object": "vector_store.file",
-        "created_at": member.created_at,
-        "vector_store_id": store_id,
-        "status": member.status,
-        "usage_bytes": member.bytes,
-        "attributes": member.attributes,
-        "last_error": {"code": "invalid_file", "message": member.error} if member.error else None,
-    }
 
 
 def _without_paths(message: str, path: Path, filename: str) -> str:

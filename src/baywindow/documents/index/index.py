@@ -177,6 +177,10 @@ class Index(Corpus):
         self._store.refresh()
         return info_of(self._store)
 
+    def files(self) -> list[str]:
+        """The absolute paths of the files it holds, sorted."""
+        return sorted(self._store.records()) if self._store.exists else []
+
     def refresh(self) -> None:
         """See what was written since."""
         self._store.refresh()

@@ -16,7 +16,7 @@ from baywindow.server.guard import tenant_of
 from baywindow.server.keys import Tenant
 from baywindow.server.routes.files import page
 from baywindow.server.service import Service
-from baywindow.server.stores import VectorStore, member_to_openai, to_openai
+from baywindow.server.vector_store import VectorStore, member_to_openai, to_openai
 
 router = APIRouter(prefix="/v1/vector_stores")
 Who = Annotated[Tenant, Depends(tenant_of)]
