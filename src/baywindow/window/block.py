@@ -202,10 +202,36 @@ def rows_of_heads(x: Tensor, index: Tensor) -> Tensor:
 
     Whole rows are copied where they lie whole in memory: many times cheaper than gathering element by element.
     """
+    return rows_of_both(x, None, index)[0]
+
+
+def rows_of_both(x: Tensor, y: Tensor | None, index: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for two tensors at once, which usually lie alike, so where to read is worked out once. Without ``y`` the first twice."""
+    at = _row_numbers(x, index)
+    first = _rows_at(x, index, at)
+    if y is None:
+        return first, first
+    alike = at is not None and (y.shape, y.stride()) == (x.shape, x.stride())
+    return first, _rows_at(y, index, at if alike else _row_numbers(y, index))
+
+
+def _row_numbers(x: Tensor, index: Tensor) -> Tensor | None:
+    """Which rows of D elements of the memory behind ``x`` [B, H, L, D] the slots ``index`` [B, H, n] are: [B · H · n]; None if rows do not
+    lie whole."""
     B, H, L, D = x.shape
     if L == 0 or D == 0 or x.stride()[2:] != (D, 1) or x.stride(0) % D or x.stride(1) % D:
-        return x.gather(2, index[..., None].expand(-1, -1, -1, D))
+        return None
     per_row, per_head = x.stride(0) // D, x.stride(1) // D
-    rows = x.as_strided(((B - 1) * per_row + (H - 1) * per_head + L, D), (D, 1))
-    first = torch.arange(B, device=x.device)[:, None] * per_row + torch.arange(H, device=x.device) * per_head
-    return rows.index_select(0, (index + first[..., None]).flatten()).view(B, H, -1, D)
+    if per_row == H * per_head:
+        first = torch.arange(0, B * per_row, per_head, device=x.device).view(B, H, 1)
+    else:
+        first = (torch.arange(B, device=x.device)[:, None] * per_row + torch.arange(H, device=x.device) * per_head)[..., None]
+    return (index + first).flatten()
+
+
+def _rows_at(x: Tensor, index: Tensor, at: Tensor | None) -> Tensor:
+    B, H, L, D = x.shape
+    if at is None:
+        return x.gather(2, index[..., None].expand(-1, -1, -1, D))
+    span = ((B - 1) * x.stride(0) + (H - 1) * x.stride(1)) // D + L
+    return x.as_strided((span, D), (D, 1)).index_select(0, at).view(B, H, -1, D)

@@ -50,6 +50,8 @@ class Clusters:
         shift = self.starts.gather(-1, order) - (ends - taken)  # from a place to its member
         place = torch.arange(room, device=order.device).expand(*order.shape[:2], room).contiguous()
         rank = torch.searchsorted(ends, place, right=True)
+        if int(ends[..., -1].min()) >= room:  # nobody runs out: nothing to mark
+            return self.members.gather(-1, shift.gather(-1, rank).add_(place)).long()
         at = shift.gather(-1, rank.clamp(max=order.shape[-1] - 1)) + place
         found = self.members.gather(-1, at.clamp(0, self.members.shape[-1] - 1)).long()
         return found.masked_fill_(rank >= order.shape[-1], -1)

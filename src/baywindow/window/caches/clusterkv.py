@@ -82,7 +82,7 @@ class ClusterKV(CachePolicy, Budgeted, Recaller):
             return None
         clusters = self._up_to_date(asked)
         room = max(0, self.budget_of(asked.past) - self.sink_tokens)
-        if int(clusters.sizes.sum(dim=-1).max()) <= room:
+        if clusters.members.shape[-1] - self.sink_tokens <= room:
             return None
         order = self._weights(asked, clusters).argsort(dim=-1, descending=True)
         chosen = clusters.take(order, room)
@@ -104,11 +104,11 @@ class ClusterKV(CachePolicy, Budgeted, Recaller):
 
     def _weights(self, asked: Lookup, clusters: Clusters) -> Tensor:
         """The weight of one key at each centroid, if all keys stood at theirs; the mean over a head's query heads: float32 [B, H, C]."""
-        B, H, _, D = clusters.centroids.shape
-        logits = asked.turned().float().view(B, H, -1, D) @ clusters.centroids.transpose(2, 3) * asked.layer.scaling
-        log_sizes = clusters.sizes.float().log()[:, :, None]  # an empty cluster: −inf
-        of_one = (logits + log_sizes).softmax(dim=-1).mean(dim=2)
-        return of_one / clusters.sizes.clamp(min=1)
+        B, H, C, D = clusters.centroids.shape
+        log_sizes = clusters.sizes.float().log().view(B * H, 1, C)  # an empty cluster: −inf
+        q, centroids = asked.turned().float().view(B * H, -1, D), clusters.centroids.view(B * H, C, D)
+        logits = torch.baddbmm(log_sizes, q, centroids.transpose(1, 2), alpha=asked.layer.scaling)
+        return logits.softmax(dim=-1).mean(dim=1).view(B, H, C) / clusters.sizes.clamp(min=1)
 
     def cost(self, shape: Shape) -> Cost:
         acting = max(0, shape.layers - self.dense_layers)

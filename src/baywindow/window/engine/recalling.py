@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from baywindow.window.base import State, heads_of
-from baywindow.window.block import Block, rows_of_heads
+from baywindow.window.block import Block, rows_of_both
 from baywindow.window.engine.masks import MaskSpec
 from baywindow.window.engine.store import Store
 from baywindow.window.recall import Held, Lookup, Phase, Recaller
@@ -137,8 +137,8 @@ def at_angles(run: LayerRun, queries: Tensor, q_pos: Tensor) -> Tensor:
 
 
 def _attend(run: LayerRun, asked: Lookup, q: Tensor, index: Tensor | None) -> Tensor:
+    run.picked_holes = index is not None and int(index.min()) < 0
     block = asked.block if index is None else picked(asked.block, index)
-    run.picked_holes = index is not None and bool((index < 0).any())
     run.shares_mask = False
     return run.attend(run.attending(q, block, asked.q_pos, asked.queries))
 
@@ -154,4 +154,5 @@ def picked(block: Block, index: Tensor) -> Block:
         found = of.gather(2, at[:, :1] if alike else at).masked_fill(index < 0, -1)
         return found[:, 0] if alike else found
 
-    return Block.unread(keys=rows_of_heads(block.keys, at), values=rows_of_heads(block.values, at), tags={}, read=positions)
+    keys, values = rows_of_both(block.keys, block.values, at)
+    return Block.unread(keys=keys, values=values, tags={}, read=positions)
