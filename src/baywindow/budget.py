@@ -41,6 +41,18 @@ class Usage:
     def tokens(self) -> int:
         return self.prompt_tokens + self.generated_tokens
 
+    def __add__(self, other: Usage) -> Usage:
+        """Of two runs, one after the other."""
+        known = [usage.usd for usage in (self, other) if usage.usd is not None]
+        return Usage(
+            calls=self.calls + other.calls,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            generated_tokens=self.generated_tokens + other.generated_tokens,
+            seconds=self.seconds + other.seconds,
+            usd=sum(known) if known else None,
+            estimated=self.estimated or other.estimated,
+        )
+
 
 NOTHING = Usage()
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from baywindow import recipe as recipes
+from baywindow.budget import Budget
 from baywindow.cli.chat import _exchange
 from baywindow.cli.chat.commands import obey
 from baywindow.cli.chat.conversation import REPLY_TOKENS, Conversation
@@ -38,9 +39,10 @@ class Talker(LanguageModel):
     def generate(self, prompt: Prompt, sampling: Sampling = Sampling()) -> Stream:
         assert self.count_tokens(prompt) + sampling.max_new_tokens <= self.context_length, "a call exceeds the window"
         self.prompts.append(prompt)
-        said = self.reply(prompt)
-        done = Completion(text=said, prompt_tokens=self.count_tokens(prompt), generated_tokens=len(said.split()), finish="stop")
-        return Stream(iter(re.findall(r"\S+\s*", said)), lambda text: done)
+        words = re.findall(r"\S+\s*", self.reply(prompt))
+        said, ended = words[: sampling.max_new_tokens], "length" if len(words) > sampling.max_new_tokens else "stop"
+        done = Completion(text="".join(said), prompt_tokens=self.count_tokens(prompt), generated_tokens=len(said), finish=ended)
+        return Stream(iter(said), lambda text: done)
 
 
 @pytest.fixture
@@ -113,6 +115,74 @@ def test_documents_and_memory_stand_in_one_prompt(talk):
     assert content.index("I live in the house") < content.index("painted by Ida")
     assert [c.place for c in reply.citations] == ["house.md:1"]
     assert [turn.text for turn in reply.recent] == ["I live in the house with the fence.", "Ida. [1]"]
+
+
+FENCE = Document("The fence was painted by Ida.\n\nThe fence was painted in 1987.\n\nBread is baked every morning.", "house.md")
+
+
+def follow_up(talk, rewritten, **model):
+    """Asks who painted the fence, and then when; the model, the second conversation turn, and what was asked of the documents."""
+
+    def reply(prompt):
+        return rewritten if "Rewritten message:" in prompt[-1].content else "Ida. [1]"
+
+    talker = Talker(reply)
+    for name, value in model.items():
+        setattr(talker, name, value)
+    conversation = talk(talker, corpus=InMemory([FENCE], chunk_tokens=9))
+    exchange(conversation, "Who painted the fence?")
+    assert len(talker.prompts) == 1  # nothing was said before it
+    reply = conversation.say("Painted when?")
+    conversation.keep("Painted when?", reply)
+    return talker, conversation, reply
+
+
+def test_a_follow_up_is_asked_as_a_question_that_stands_alone(talk, capsys):
+    talker, conversation, reply = follow_up(talk, '"When was the fence painted in that year?"')
+    rewriting, answering = talker.prompts[1:]
+    assert "Who painted the fence?" in rewriting[-1].content
+    assert rewriting[-1].content.endswith("Last message:\nPainted when?\n\nRewritten message:")
+    assert "When was the fence painted in that year?" in answering[-1].content
+    assert "fence was painted" in answering[-1].content
+    assert reply.asked == "When was the fence painted in that year?"
+    assert reply.usage.calls == 2
+    assert reply.usage.prompt_tokens == sum(map(talker.count_tokens, talker.prompts[1:]))
+    assert conversation.turns[-2].text == "Painted when?"  # what was said is what is kept
+    obey("/why", conversation)
+    assert "documents were asked: When was the fence painted" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    "rewritten",
+    [
+        "",
+        "It was painted by Oskar in the garden.",  # a name that nobody said
+        "The fence was painted in 1990.",  # a number that nobody said
+        "When was the fence painted?\nIn 1987.",
+        "Qualche cosa altra",  # no word of the conversation
+        "When was the fence painted " + "again and " * 80,  # cut off
+    ],
+)
+def test_a_rewriting_that_cannot_be_trusted_is_not_used(talk, rewritten):
+    talker, _, reply = follow_up(talk, rewritten)
+    assert reply.asked == ""
+    assert "Painted when?" in talker.prompts[-1][-1].content
+
+
+def test_a_base_model_is_not_asked_to_rewrite(talk):
+    talker, _, reply = follow_up(talk, "When was the fence painted?", instructed=False)
+    assert len(talker.prompts) == 2
+    assert reply.asked == ""
+
+
+def test_the_rewriting_comes_out_of_the_budget_or_is_left_out(talk):
+    for budget, calls in ((Budget(calls=1), 1), (Budget(calls=2), 2), (Budget(tokens=500), 1), (Budget(tokens=100_000), 2)):
+        talker = Talker(lambda p: "When was the fence painted?" if "Rewritten message:" in p[-1].content else "Ida. [1]")
+        conversation = talk(talker, corpus=InMemory([FENCE], chunk_tokens=9), session=str(budget))
+        exchange(conversation, "Who painted the fence?")
+        conversation._budget = budget
+        assert conversation.say("Painted when?").usage.calls == calls
+        assert len(talker.prompts) == 1 + calls
 
 
 def test_a_stopped_reply_keeps_the_words(talk, capsys):

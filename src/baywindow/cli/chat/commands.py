@@ -9,7 +9,7 @@ from baywindow.memory.records import Recalled, Record, Turn
 
 HELP = {
     "/memory [words]": "what is remembered, or what fits the words best",
-    "/why": "which memories and turns the last prompt held",
+    "/why": "which memories and turns the last prompt held, and what documents were asked",
     "/history ID": "where a memory comes from, and its versions",
     "/forget ID": "take out a memory, and the words it rests on",
     "/help": "this",
@@ -58,6 +58,8 @@ def why(conversation: Conversation) -> None:
     last = conversation.last
     if last is None:
         raise ConfigError("nothing was asked yet", hint="/why tells what the last prompt held")
+    if last.asked:
+        output.remark(f"documents were asked: {last.asked}")
     for one in last.recalled:
         show(one)
     count = output.counted(len(last.recalled), "memory", "memories")

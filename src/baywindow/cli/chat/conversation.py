@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from baywindow.budget import NOTHING, Budget, Meter, Usage
+from baywindow.cli.chat.standalone import left_of, standalone
 from baywindow.config import Settings
 from baywindow.context.ask import ask
 from baywindow.documents.base import Corpus
@@ -25,7 +26,8 @@ RECENT_SHARE = 4  # one part in so many of the room is for what was said last
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What was said back; ``recalled`` are the memories its prompt held, ``recent`` the turns of this session in it."""
+    """What was said back; ``recalled`` are the memories its prompt held, ``recent`` the turns of this session in it. ``asked`` is what the
+    documents were asked, where that is not what the person wrote."""
 
     text: str
     recalled: tuple[Recalled, ...]
@@ -33,6 +35,7 @@ class Reply:
     citations: tuple[Citation, ...] = ()
     notes: tuple[str, ...] = ()
     usage: Usage = NOTHING
+    asked: str = ""
 
 
 class Conversation:
@@ -77,12 +80,14 @@ class Conversation:
 
     def _read(self, text: str, recollecting: _Recollecting, on_event: Callable[[Event], None]) -> Reply:
         assert self._corpus is not None
+        meter = Meter(budget=self._budget, prices=self._settings.token_prices())
+        question = standalone(text, recollecting.turns, self.model, meter)
         answer = ask(
-            text,
+            question,
             self._corpus,
             recipe=Recipe((), self.plan.outside),
             model=self.model,
-            budget=self._budget,
+            budget=left_of(self._budget, meter),
             memory=recollecting,
             on_event=on_event,
             settings=self._settings,
@@ -93,7 +98,8 @@ class Conversation:
             recent=recollecting.shown,
             citations=answer.citations,
             notes=answer.trace.notes,
-            usage=answer.usage,
+            usage=meter.usage + answer.usage,
+            asked="" if question == text else question,
         )
 
     def _direct(self, text: str, recollecting: _Recollecting, on_event: Callable[[Event], None]) -> Reply:
@@ -122,7 +128,7 @@ class _Recollecting:
     """A memory together with what was said last in this session: a follow-up makes no sense without it."""
 
     def __init__(self, memory: Memory, turns: Sequence[Turn]) -> None:
-        self._memory, self._turns = memory, turns
+        self._memory, self.turns = memory, turns
         self.recalled: tuple[Recalled, ...] = ()
         self.shown: tuple[Turn, ...] = ()
 
@@ -136,8 +142,8 @@ class _Recollecting:
 
     def newest(self, most_tokens: int, count: Callable[[str], int]) -> list[Turn]:
         """The last turns that fit, oldest of them first."""
-        fitting = packed_newest([of_turn(turn) for turn in self._turns], most_tokens, count) if self._turns else []
-        whole = {turn.line: turn for turn in self._turns}
+        fitting = packed_newest([of_turn(turn) for turn in self.turns], most_tokens, count) if self.turns else []
+        whole = {turn.line: turn for turn in self.turns}
         return [whole[one.text] for one in fitting if one.text in whole]
 
 
