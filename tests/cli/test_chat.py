@@ -138,7 +138,7 @@ def follow_up(talk, rewritten, **model):
 
 
 def test_a_follow_up_is_asked_as_a_question_that_stands_alone(talk, capsys):
-    talker, conversation, reply = follow_up(talk, '"When was the fence painted in that year?"')
+    talker, conversation, reply = follow_up(talk, '"When was the fence painted in that year? [1]"')
     rewriting, answering = talker.prompts[1:]
     assert "Who painted the fence?" in rewriting[-1].content
     assert rewriting[-1].content.endswith("Last message:\nPainted when?\n\nRewritten message:")
@@ -158,9 +158,10 @@ def test_a_follow_up_is_asked_as_a_question_that_stands_alone(talk, capsys):
         "",
         "It was painted by Oskar in the garden.",  # a name that nobody said
         "The fence was painted in 1990.",  # a number that nobody said
-        "When was the fence painted?\nIn 1987.",
-        "Qualche cosa altra",  # no word of the conversation
-        "When was the fence painted " + "again and " * 80,  # cut off
+        "When was the fence painted?\nWhen was it?",
+        "Ida painted the fence.",  # an answer
+        "Qualche cosa altra?",  # no word of the conversation
+        "When? " * 80,  # cut off
     ],
 )
 def test_a_rewriting_that_cannot_be_trusted_is_not_used(talk, rewritten):

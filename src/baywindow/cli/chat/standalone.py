@@ -1,11 +1,12 @@
 """A follow-up as a question that stands alone: documents know nothing of what was said before it.
 
-One short call, which an instructed model alone is asked for. What comes back is used only where it can be trusted: one line, of words
-that the conversation holds, with no name or number in it that nobody said. Anything else, and the person's own words stand.
+One short call, which an instructed model alone is asked for. What comes back is used only where it can be trusted: one line, a question
+if one was asked, of words that the conversation holds, with no name or number in it that nobody said. Else the person's own words stand.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from baywindow.budget import Budget, Meter
@@ -15,6 +16,7 @@ from baywindow.memory.records import Turn, of_turn
 from baywindow.models.base import LanguageModel, Message, Prompt, Sampling
 from baywindow.models.replies import without_thought
 
+_MARK = re.compile(r"\s*\[\d+\]")  # of a citation, which an earlier answer had
 NEW_TOKENS = 64
 RECENT_TURNS = 6
 RECENT_TOKENS = 400
@@ -37,7 +39,7 @@ def standalone(text: str, turns: Sequence[Turn], model: LanguageModel, meter: Me
         return text
     done = model.generate(prompt, Sampling(max_new_tokens=NEW_TOKENS, seconds=meter.seconds_left())).completion
     meter.charge(done.prompt_tokens, done.generated_tokens, estimated=done.estimated)
-    found = without_thought(done.text).strip().strip('"“”').strip()
+    found = _MARK.sub("", without_thought(done.text)).strip().strip('"“”').strip()
     return found if done.finish == "stop" and _trusted(found, text, turns) else text
 
 
@@ -60,4 +62,5 @@ def _prompt(text: str, turns: Sequence[Turn], model: LanguageModel) -> Prompt:
 
 def _trusted(found: str, text: str, turns: Sequence[Turn]) -> bool:
     said = [text, *(turn.line for turn in turns)]
-    return bool(found) and "\n" not in found and shares_words(found, said) and not unsaid(found, said)
+    asks = found.endswith("?") or not text.rstrip().endswith("?")  # else it answers
+    return bool(found) and "\n" not in found and asks and shares_words(found, said) and not unsaid(found, said)
