@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -30,9 +32,8 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """A tiny chat model with random weights and a window that holds a few passages, one token a byte."""
+def write_model(folder: Path, *, chat: bool) -> Path:
+    """A tiny model with random weights and a window that holds a few passages, one token a byte."""
     from importlib.util import module_from_spec, spec_from_file_location
 
     import torch
@@ -41,7 +42,7 @@ def folder(tmp_path_factory) -> Path:
     spec = spec_from_file_location("models_conftest", Path(__file__).with_name("conftest.py"))
     made = module_from_spec(spec)
     spec.loader.exec_module(made)
-    tokenizer = made.byte_tokenizer(chat=True)
+    tokenizer = made.byte_tokenizer(chat=chat)
     torch.manual_seed(3)
     torch.set_num_threads(1)
     config = Qwen2Config(
@@ -57,53 +58,82 @@ def folder(tmp_path_factory) -> Path:
         bos_token_id=None,
         initializer_range=0.2,
     )
-    target = tmp_path_factory.mktemp("chat")
-    Qwen2ForCausalLM(config).save_pretrained(target)
-    tokenizer.save_pretrained(target)
-    return target
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
-@pytest.fixture(scope="module")
-def model(folder):
-    return TransformersModel(str(folder), device="cpu", dtype="float32")
+@dataclass
+class Pair:
+    """A model, and the same one behind a server."""
+
+    model: TransformersModel
+    served: ServedModel
+    url: str
 
 
-@pytest.fixture(scope="module")
-def url(model, tmp_path_factory):
-    """A server that asks for keys, and has none but its own token to let anybody in."""
-    home = tmp_path_factory.mktemp("serve")
-    (home / "keys.json").write_text('[{"name": "ann", "id": "t1", "sha256": "00", "created_at": 0}]')
-    service = Service(Settings(), Options(port=0, local_token=TOKEN, require_keys=True), model=model, home=home)
+@contextmanager
+def both(base: Path, *, chat: bool):
+    """The server asks for keys, and has none but its own token to let anybody in."""
+    folder = write_model(base / ("chat" if chat else "base"), chat=chat)
+    (base / "keys.json").write_text('[{"name": "ann", "id": "t1", "sha256": "00", "created_at": 0}]')
+    model = TransformersModel(str(folder), device="cpu", dtype="float32")
+    service = Service(Settings(), Options(port=0, local_token=TOKEN, require_keys=True), model=model, home=base)
     bound, ready = bind("127.0.0.1", 0), threading.Event()
     server = Server(service, ready.set)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound.socket]}, daemon=True)
     thread.start()
     assert ready.wait(30)
-    yield bound.url
+    served = ServedModel(
+        str(folder),
+        Endpoint(base_url=f"{bound.url}/v1", token=TOKEN),
+        served=folder.name,
+        window=model.context_length,
+        instructed=model.instructed,
+        fingerprint=model.fingerprint,
+    )
+    yield Pair(model, served, bound.url)
+    served.close()
     server.should_exit = True
     thread.join(40)
     bound.socket.close()
 
 
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory):
+    with both(tmp_path_factory.mktemp("serve"), chat=True) as pair:
+        yield pair
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    with both(tmp_path_factory.mktemp("serve"), chat=False) as pair:
+        yield pair
+
+
 @pytest.fixture
-def served(url, folder, model):
-    made = ServedModel(
-        str(folder),
-        Endpoint(base_url=f"{url}/v1", token=TOKEN),
-        served=folder.name,
-        window=model.context_length,
-        fingerprint=model.fingerprint,
-    )
-    yield made
-    made.close()
+def served(chat):
+    return ServedModel("m", chat.served.endpoint, served=chat.served._chat._model, window=4096)  # counts nothing yet
 
 
-def test_counts_are_the_models_own(served, model):
+def test_counts_are_the_models_own(chat, base):
     prompt = [Message("system", "Be brief."), Message("user", "Who painted <|im_end|> the fence?")]
-    for counted in ("", "the fence, the fence <|im_end|>", prompt, prompt[1:]):
-        assert served.count_tokens(counted) == model.count_tokens(counted)
-    assert served.count_tokens("abc") == 3  # one token a byte
-    assert served.exact_counts
+    for pair in (chat, base):
+        for counted in ("", "the fence, the fence <|im_end|>", prompt, prompt[1:]):
+            assert pair.served.count_tokens(counted) == pair.model.count_tokens(counted)
+        assert pair.served.exact_counts
+    assert base.served.count_tokens("abc") == 3  # one token a byte
+
+
+def test_a_base_models_examples_count_as_far_as_they_fit(chat, base):
+    prompt, examples = [Message("user", "Who?")], (("a" * 1500, "b" * 500),) * 3
+    for new_tokens in (1, 100, 3000):
+        sampling = Sampling(max_new_tokens=new_tokens, examples=examples)
+        for pair in (chat, base):
+            assert pair.served.prompt_tokens(prompt, sampling) == pair.model.prompt_tokens(prompt, sampling)
+    shown = [base.served.prompt_tokens(prompt, Sampling(max_new_tokens=n, examples=examples)) for n in (1, 3000)]
+    assert shown[0] > 2 * 2000 > shown[1]
+    assert base.served.count_tokens(prompt) < 50
 
 
 def test_a_count_is_asked_for_once(served, monkeypatch):
@@ -115,31 +145,39 @@ def test_a_count_is_asked_for_once(served, monkeypatch):
     assert len(asked) == 1
 
 
-@pytest.mark.parametrize(
-    "recipe",
-    [
-        "full_text(k=2) > rag(max_new_tokens=16)",
-        "stuff(max_new_tokens=16)",
-        "map_reduce(note_tokens=16, max_new_tokens=16)",
-        "full_text(k=3) > self_route(max_new_tokens=16)",
-    ],
+RAG, MANY, TWICE = (
+    "full_text(k=2) > rag(max_new_tokens=16)",
+    "map_reduce(note_tokens=16, max_new_tokens=16)",
+    "full_text(k=3) > self_route(max_new_tokens=16)",
 )
-def test_answers_are_those_of_the_model_itself(served, model, recipe):
-    here, there = (ask("Who painted the fence?", TEXTS, recipe=recipe, model=one).to_dict() for one in (model, served))
+
+
+@pytest.mark.parametrize(("kind", "recipe"), [("chat", RAG), ("chat", MANY), ("chat", TWICE), ("base", RAG), ("base", MANY)])
+def test_answers_are_those_of_the_model_itself(request, kind, recipe):
+    pair = request.getfixturevalue(kind)
+    here, there = (ask("Who painted the fence?", TEXTS, recipe=recipe, model=one).to_dict() for one in (pair.model, pair.served))
     for found in (here, there):
         found["usage"].pop("seconds")
         for step in found["trace"]["steps"]:
             step.pop("seconds")
-    there["trace"]["model"] = here["trace"]["model"]
     assert here["usage"]["generated_tokens"] > 8
     assert there == here
 
 
-def test_it_tells_what_the_model_is_and_sends_nothing_away(served, model, folder):
-    assert served.name == str(folder)
-    assert served.fingerprint == model.fingerprint == fingerprint_of(str(folder))
-    assert (served.remote, served.instructed, served.label, served.capabilities) == ("", True, "", {"text"})
-    assert TOKEN not in repr(served.endpoint)
+def test_a_reply_held_to_a_schema_is_the_same(chat):
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+    sampling = Sampling(max_new_tokens=12, json_schema=schema)
+    here, there = (one.generate([Message("user", "Count.")], sampling).completion for one in (chat.model, chat.served))
+    assert here.text.startswith("{")
+    assert (there.text, there.generated_tokens) == (here.text, here.generated_tokens)
+
+
+def test_it_tells_what_the_model_is_and_sends_nothing_away(chat, base):
+    for pair in (chat, base):
+        assert pair.served.fingerprint == pair.model.fingerprint == fingerprint_of(pair.served.name)
+        assert (pair.served.name, pair.served.instructed) == (pair.model.name, pair.model.instructed)
+        assert (pair.served.remote, pair.served.capabilities) == ("", {"text"})
+        assert TOKEN not in repr(pair.served.endpoint)
 
 
 def test_what_does_not_fit_is_refused_before_it_is_sent(served):
@@ -149,8 +187,8 @@ def test_what_does_not_fit_is_refused_before_it_is_sent(served):
         served.generate(filling, Sampling(max_new_tokens=1))
 
 
-def test_another_token_opens_nothing(url, folder, model):
-    stranger = ServedModel("m", Endpoint(base_url=f"{url}/v1", token="wrong"), served=folder.name, window=4096, fingerprint="")
+def test_another_token_opens_nothing(chat):
+    stranger = ServedModel("m", Endpoint(base_url=f"{chat.url}/v1", token="wrong"), served="chat", window=4096)
     with pytest.raises(EndpointError, match="refused the key"):
         stranger.count_tokens("abc")
     stranger.close()

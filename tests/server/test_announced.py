@@ -21,6 +21,8 @@ from baywindow.server.upstream import Upstream
 WHAT = Announced(
     url="http://127.0.0.1:7370",
     model="m",
+    label="",
+    instructed=True,
     fingerprint="sha256:12",
     window=512,
     device="auto",
@@ -93,24 +95,32 @@ def test_another_release_of_baywindow_may_answer_otherwise():
 
 
 def test_what_a_server_says_of_itself(talker):
-    made = Service(Settings(dtype="float32"), Options(local_token="secret", timeout_s=9), model=talker())
+    model = talker()
+    model.label, model.instructed = "base model", False
+    made = Service(Settings(dtype="float32"), Options(local_token="secret", timeout_s=9), model=model)
     found = announcement(made, "http://127.0.0.1:1")
     made.close()
-    assert found == replace(WHAT, url="http://127.0.0.1:1", model="talker", fingerprint="talker", dtype="float32", timeout_s=9)
+    assert found == replace(
+        WHAT,
+        url="http://127.0.0.1:1",
+        model="talker",
+        fingerprint="talker",
+        dtype="float32",
+        timeout_s=9,
+        label="base model",
+        instructed=False,
+    )
 
 
 @pytest.mark.parametrize(
-    ("options", "recipe", "instructed"),
+    ("token", "recipe"),
     [
-        ({"local_token": ""}, None, True),  # nothing would tell this user from others
-        ({"local_token": "secret"}, None, False),  # examples have no place in a request
-        ({"local_token": "secret"}, "streaming_llm(budget_tokens=64) | stuff", True),  # acts inside, whoever asks
+        ("", None),  # nothing would tell this user from others
+        ("secret", "streaming_llm(budget_tokens=64) | stuff"),  # acts inside, whoever asks
     ],
 )
-def test_where_answers_would_differ_nothing_is_announced(talker, options, recipe, instructed):
-    model = talker()
-    model.instructed = instructed
-    made = Service(Settings(recipe=recipe), Options(**options), model=model)
+def test_where_answers_would_differ_nothing_is_announced(talker, token, recipe):
+    made = Service(Settings(recipe=recipe), Options(local_token=token), model=talker())
     assert announcement(made, "http://127.0.0.1:1") is None
     made.close()
 

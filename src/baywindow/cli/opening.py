@@ -68,19 +68,22 @@ def _served(settings: Settings, plan: Recipe) -> ServedModel | None:
     name = select.chosen_name(settings)
     if select.is_remote(name, settings):
         return None
+    from baywindow.models.endpoint import Endpoint
     from baywindow.models.identity import fingerprint_of
+    from baywindow.models.served import ServedModel
 
     fingerprint = fingerprint_of(name)
     server = next((s for s in servers if fingerprint is not None and s.would_load(fingerprint, settings) and s.answers()), None)
     if server is None:
         return None
-    from baywindow.models.endpoint import Endpoint
-    from baywindow.models.served import ServedModel
-
     # The server ends a reply in its own time; the connection only has to wait longer.
     patience = server.timeout_s + PATIENCE_S
     endpoint = Endpoint(base_url=f"{server.url}/v1", token=server.token, concurrency=settings.concurrency, timeout_s=patience)
-    return ServedModel(name, endpoint, served=server.model, window=server.window, fingerprint=server.fingerprint)
+    found = ServedModel(
+        name, endpoint, served=server.model, window=server.window, instructed=server.instructed, fingerprint=server.fingerprint
+    )
+    found.label = server.label
+    return found
 
 
 def _said_by(setting: str) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from baywindow.models import gguf
+from baywindow.models import embedded, gguf
 from baywindow.models.fingerprint import sha256_of, sha256_of_folder
 from baywindow.models.hub import cached_folder
 
 
 def fingerprint_of(name: str) -> str | None:
-    """Of a .gguf file, a folder or a hub id whose snapshot is cached; None where only loading would tell.
+    """Of the embedded model, a .gguf file, a folder or a hub id whose snapshot is cached; None where only loading would tell.
 
     Sums are remembered, so a file is read at most once. ModelError for a folder without weights.
     """
-    path = Path(name).expanduser()
+    path = embedded.gguf_path() if name == embedded.NAME else Path(name).expanduser()
     if path.suffix.lower() == ".gguf":
         return f"sha256:{sha256_of(path)}"
     if path.is_dir():

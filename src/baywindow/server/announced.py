@@ -31,11 +31,13 @@ LOCK_SECONDS = 5.0  # somebody may just be looking whether a process of the same
 
 @dataclass(frozen=True, kw_only=True)
 class Announced:
-    """A running server. ``model`` is its name in requests, ``window`` its tokens; ``device``, ``dtype`` and ``context`` are the settings
-    that it was loaded with; ``version`` is Baywindow's."""
+    """A running server. ``model`` is its name in requests; ``label``, ``instructed`` and ``window`` (tokens) are as `LanguageModel` has
+    them; ``device``, ``dtype`` and ``context`` are the settings that it was loaded with; ``version`` is Baywindow's."""
 
     url: str
     model: str
+    label: str
+    instructed: bool
     fingerprint: str
     window: int
     device: str
@@ -64,17 +66,19 @@ class Announced:
 def announcement(service: Service, url: str) -> Announced | None:
     """What to announce of a service; None where the same question would be answered otherwise through it than by the model loaded anew.
 
-    That is so of an upstream; of a base model, whose examples have no place in a request; and of a default recipe that acts inside
-    the model. A server that listens for other machines is announced no more than one that does not run.
+    That is so of an upstream, and of a default recipe that acts inside the model. A server that listens for other machines is announced
+    no more than one that does not run.
     """
     model, options, settings = service.model, service.options, service.settings
-    if model is None or not options.local or not options.local_token or not model.instructed:
+    if model is None or not options.local or not options.local_token:
         return None
     if service.named(service.served[0]).recipe.inside:
         return None
     return Announced(
         url=url,
         model=service.served[0],
+        label=model.label,
+        instructed=model.instructed,
         fingerprint=model.fingerprint,
         window=model.context_length,
         device=settings.device,

@@ -29,6 +29,7 @@ Text = Annotated[str, AfterValidator(_encodable)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 NewTokens = Annotated[int, Field(ge=1, le=1_000_000)]
 Stop = Annotated[list[Text], Field(max_length=4)] | Text
+Examples = Annotated[list[Annotated[list[Text], Field(min_length=2, max_length=2)]], Field(max_length=64)]
 Metadata = Annotated[dict[str, Text], Field(max_length=16)]
 
 
@@ -60,3 +61,8 @@ def refuse(form: Form, neutral: dict[str, tuple[Any, ...]], why: str) -> None:
 
 def stops(stop: list[str] | str | None) -> tuple[str, ...]:
     return (stop,) if isinstance(stop, str) else tuple(stop or ())
+
+
+def pairs(examples: list[list[str]] | None) -> tuple[tuple[str, str], ...]:
+    """(user, assistant) pairs, as `Sampling.examples` has them."""
+    return tuple((asked, replied) for asked, replied in examples or ())

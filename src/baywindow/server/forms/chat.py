@@ -11,7 +11,7 @@ from baywindow.models.base import LanguageModel, Sampling
 from baywindow.models.calling import Call
 from baywindow.server.conversation import Turn
 from baywindow.server.errors import ApiError
-from baywindow.server.forms.base import Form, Metadata, NewTokens, Seed, Stop, Text, refuse, stops
+from baywindow.server.forms.base import Examples, Form, Metadata, NewTokens, Seed, Stop, Text, pairs, refuse, stops
 from baywindow.server.forms.shapes import MOST_CHOICES, call_of, checked_tools, forced_call, schema_of, unsupported
 
 _ROLES = {"developer": "system", "function": "tool"}
@@ -102,6 +102,8 @@ class ChatForm(Form):
     safety_identifier: Text | None = None
     prompt_cache_key: Text | None = None
     prompt_cache_retention: str | None = None
+    # Baywindow's own: see `Sampling.examples`.
+    examples: Examples | None = None
 
     @property
     def new_tokens(self) -> int | None:
@@ -128,6 +130,7 @@ class ChatForm(Form):
             seed=self.seed or 0,
             stop=stops(self.stop),
             seconds=seconds,
+            examples=pairs(self.examples),
         )
 
     def sampling(self, seconds: float) -> Sampling:

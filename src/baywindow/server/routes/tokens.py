@@ -26,10 +26,9 @@ async def tokens(form: TokensForm, request: Request, tenant: Who) -> dict[str, i
     model = service.model
     if model is None:
         raise ApiError(400, "the upstream's tokenizer is its own", hint="ask the upstream", code="unsupported_parameter")
-    counted = form.counted()
 
     def count() -> int:
         service.named(form.model)  # a name that is not served is an error here as everywhere
-        return model.count_tokens(counted)
+        return form.count(model)
 
     return {"tokens": await asyncio.to_thread(count)}
