@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 
 from baywindow.context.retrieve.hybrid import Hybrid
+from baywindow.documents.chunks import Chunk
 from baywindow.documents.index import Index
 from baywindow.documents.index import update as update_module
 from baywindow.documents.index.lock import writing
 from baywindow.documents.index.nearest import Approximate, Flat, build_approximate, load_flat
 from baywindow.documents.index.places import Places
-from baywindow.documents.index.rows import vector_rows
+from baywindow.documents.index.rows import chunk_rows, vector_rows
 from baywindow.documents.index.store import Store
+from baywindow.documents.index.view import View
 from baywindow.documents.sources import open_corpus
 from baywindow.errors import IndexBusyError, IndexStoreError, Interrupted, SourceError
 
@@ -68,6 +70,22 @@ def test_vectors_of_deleted_chunks_are_never_found(tmp_path: Path, embedder) -> 
     index.update([tmp_path / "d"])
     index.embed()
     assert {p.text for p in index.vectors("alpha one", 10)} == {"something else now", "beta two"}
+
+
+@pytest.mark.parametrize("unfinished", [0, 3])
+def test_rows_of_an_unfinished_file_take_no_place_from_others(tmp_path: Path, embedder, unfinished: int) -> None:
+    write(tmp_path / "d", a="alpha and a good many other words", b="alpha and still more words than in the other file")
+    index = Index(embedder=embedder)
+    index.update([tmp_path / "d"])
+    chunks = [Chunk("alpha", n, n + 5, "", 1, None, "") for n in range(unfinished)]  # nearer to the question than what is whole
+    if chunks:
+        index._store.table("chunks").add(chunk_rows(99, 0, chunks))
+    index.refresh()
+    found = Index(embedder=embedder).full_text("alpha", 1)
+    assert [Path(p.source).name for p in found] == ["a.txt"]
+    view = View(Store(index.info().uri), None)
+    assert view._leftovers == unfinished == view._places.strays(view.numbers)
+    assert View(Store(index.info().uri), [str(tmp_path / "d" / "a.txt")])._leftovers == 0  # its condition leaves them out
 
 
 def test_a_search_is_limited_to_what_was_asked(tmp_path: Path, embedder) -> None:

@@ -20,8 +20,6 @@ RECALL_QUESTIONS = 100
 RECALL_K = 10
 FIRST_NPROBES = 2  # each probe reads a partition: time goes up with them
 SMALLEST_NUMBER = 16  # of partitions
-SPARE = 50  # vectors of deleted chunks that may stand among the nearest until the next tidying
-
 Near = list[tuple[int, float]]  # (chunk id, cosine similarity), best first
 
 
@@ -44,18 +42,20 @@ class Flat:
 
 @dataclass(frozen=True)
 class Approximate:
-    """LanceDB's IVF index; rows it does not cover yet are searched flat. ``condition`` limits to the sources that were asked for."""
+    """LanceDB's IVF index; rows it does not cover yet are searched flat. ``condition`` limits to the sources that were asked for;
+    ``spare`` more than was asked for are given, in place of vectors that stand for no chunk any more."""
 
     table: Any
     places: Places
     nprobes: int
     condition: str | None
+    spare: int = 0
 
     def search(self, query: NDArray[np.float32], k: int) -> Near:
         asked = self.table.search(query, vector_column_name="vector").distance_type(DISTANCE).nprobes(self.nprobes)
         if self.condition is not None:
             asked = asked.where(self.condition, prefilter=True)
-        rows = asked.with_row_id(True).select(["_distance"]).limit(k + SPARE).to_arrow()
+        rows = asked.with_row_id(True).select(["_distance"]).limit(k + self.spare).to_arrow()
         ids = self.places.ids(rows["_rowid"].to_numpy()).tolist()
         return [(i, 1.0 - d / 2) for i, d in zip(ids, rows["_distance"].to_pylist(), strict=True)]
 

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from baywindow.documents.index.rows import FILE_BITS
+
 
 class Places:
     """Ids and row ids of one version of the table, 16 bytes a row in memory."""
@@ -25,6 +27,10 @@ class Places:
     @property
     def all_ids(self) -> NDArray[np.int64]:
         return self._ids
+
+    def strays(self, numbers: NDArray[np.int64]) -> int:
+        """How many rows belong to none of these files."""
+        return int(len(self._ids) - np.isin(self._ids >> FILE_BITS, numbers).sum())
 
     def ids(self, row_ids: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Ids of rows that a search of the same version found."""

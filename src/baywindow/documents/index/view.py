@@ -21,7 +21,7 @@ from baywindow.documents.walk import shown
 from baywindow.errors import SourceError
 
 FILES_AT_ONCE = 64  # read together when everything is read in order
-LEFTOVERS = 64  # rows of unfinished files that a search may meet after a kill, before the next writer removes them
+LEFTOVERS = 64  # rows of unfinished or deleted files that a search may meet, until the next writer or tidying removes them
 
 
 class View:
@@ -65,7 +65,7 @@ class View:
         if self._condition is not None:
             asked = asked.where(self._condition, prefilter=True)
         with self._store.translated():
-            rows = asked.select(["_score"]).limit(k + LEFTOVERS).to_arrow()
+            rows = asked.select(["_score"]).limit(k + self._leftovers).to_arrow()
             ids = self._places.ids(rows["_rowid"].to_numpy())
         return self._finished(zip(ids.tolist(), rows["_score"].to_pylist(), strict=True), k)
 
@@ -180,13 +180,22 @@ class View:
         return Places(self._store.table("chunks"))
 
     @cached_property
+    def _leftovers(self) -> int:
+        return self._strays(self._places)
+
+    def _strays(self, places: Places) -> int:
+        """How many rows a search may give that no finished file has, and must ask for besides: a condition leaves them out by itself."""
+        return 0 if self._condition is not None else min(LEFTOVERS, places.strays(self.numbers))
+
+    @cached_property
     def _searcher(self) -> Flat | Approximate | None:
         table: Any = self._store.vectors()
         if table is None:
             return None
         with self._store.translated():
             if self.about.measured_vectors and self.chunks > FLAT_LIMIT:
-                return Approximate(table, Places(table), self.about.nprobes, self._condition)
+                places = Places(table)
+                return Approximate(table, places, self.about.nprobes, self._condition, self._strays(places))
             return load_flat(table, self.numbers, self._condition)
 
 
