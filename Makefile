@@ -47,7 +47,7 @@ bench-serve: install
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/serve.py
 
 bench-window: install
-	for part in window prefill decode second_question quantised codec evicted; do \
+	for part in window prefill decode second_question quantised codec evicted equal_bytes; do \
 	  OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$part.py || exit 1; done
 
 # Small local models on one thread; stops after HOURS and may be given again to go on. Committed in results/.
