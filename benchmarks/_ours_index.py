@@ -5,6 +5,11 @@ python _ours_index.py FOLDER STORE EMBEDDER      EMBEDDER is stored, none, embed
 
 from __future__ import annotations
 
+from baywindow.cli.heap import share_one_heap
+
+if __name__ == "__main__":
+    share_one_heap()  # as `bay index` does, before an import starts a thread
+
 import json
 import resource
 import sys

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from baywindow.cli import flags, opening, output
+from baywindow.cli.heap import share_one_heap
 from baywindow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def index(
     as_json: Annotated[bool, typer.Option("--json", help="With --list: as one JSON document.")] = False,
 ) -> None:
     """Keep an index of files up to date."""
+    share_one_heap()
     settings = flags.settings_from(embedder=embedder, index=at)
     if not (paths or listing or remove or rebuild):
         raise ConfigError("nothing to do", hint="name files or folders, or use --list, --remove PATH or --rebuild")

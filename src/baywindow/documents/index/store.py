@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from baywindow import home
+from baywindow.documents.index.lean import bounded_builders
 from baywindow.documents.index.rows import ABOUT, CHUNKS, FORMAT, About, FileRecord, vectors_schema
 from baywindow.documents.words import LONGEST_WORD, STOP_WORDS
 from baywindow.errors import BayError, IndexStoreError
@@ -153,6 +154,7 @@ class Store:
 
     def _connection(self) -> Any:
         if self._db is None:
+            bounded_builders()
             import lancedb
 
             with self.translated():
