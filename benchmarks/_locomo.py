@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -14,10 +14,10 @@ from _rows import shared_data
 
 from baywindow.bench.base import Loaded, Sample
 from baywindow.bench.tasks.locomo import SUITE
+from baywindow.bench.tasks.locomo_evidence import evidence_of, said_in, spoken_at
 
 KINDS = {1: "multi-hop", 2: "temporal", 3: "open", 4: "single-hop", 5: "adversarial"}
 ANSWERABLE = (1, 2, 3, 4)
-_TURN = re.compile(r"D:?(\d+):(\d+)")
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,7 @@ def _sessions(talk: dict[str, Any]) -> tuple[tuple[dict[str, Any], ...], ...]:
 
 
 def _message(turn: dict[str, Any], at: datetime) -> dict[str, Any]:
-    caption = f" [shares a picture: {turn['blip_caption']}]" if turn.get("blip_caption") else ""
-    return {"role": "user", "name": turn["speaker"], "content": turn["text"] + caption, "ref": turn["dia_id"], "said_at": at}
-
-
-def spoken_at(text: str) -> datetime:
-    """``1:56 pm on 8 May, 2023``; every turn of a session has the session's time."""
-    return datetime.strptime(text, "%I:%M %p on %d %B, %Y").replace(tzinfo=UTC)
+    return {"role": "user", "name": turn["speaker"], "content": said_in(turn), "ref": turn["dia_id"], "said_at": at}
 
 
 @cache
@@ -86,18 +80,6 @@ def questions() -> tuple[Question, ...]:
                 Question(sample.id, str(told["document"]), int(told["category"]), str(told["question"]), evidence, unusable, sample)
             )
     return tuple(sorted(made, key=lambda q: q.talk))
-
-
-def evidence_of(labels: Iterable[str], known: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The turns that labels name, and the labels that name none. One label may name several (``D8:6; D9:17``); ``D:11:26`` is D11:26."""
-    found: dict[str, None] = {}
-    unusable = []
-    for label in labels:
-        named = [f"D{int(session)}:{int(turn)}" for session, turn in _TURN.findall(label)]
-        found |= dict.fromkeys(turn for turn in named if turn in known)
-        if not named or any(turn not in known for turn in named):
-            unusable.append(label)
-    return tuple(found), tuple(unusable)
 
 
 def recall(evidence: Sequence[str], found: Iterable[Iterable[str]], k: int | None = None) -> float:

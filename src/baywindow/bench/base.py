@@ -37,7 +37,8 @@ class Sample:
     """One measurement: documents, a question, its gold. ``turns`` are further questions asked of the same documents, in order.
 
     ``instruction`` stands before the documents in the published prompt. ``metadata`` is plain JSON data: task, tokens (measured, of the
-    prompt), length (asked for), seed, and where they apply depth (0 to 1) and what else the task varies.
+    prompt), length (asked for), seed, and where they apply depth (0 to 1) and what else the task varies; ``finds`` where what is
+    found is scored, and no reply is written.
     """
 
     id: str

@@ -66,7 +66,8 @@ class Local:
             yield from ((unit, rows) for rows in self._unit(unit))
 
     def close(self) -> None:
-        """The model is its owner's; a judge of its own is closed."""
+        """The model is its owner's; memories and a judge of its own are closed."""
+        self._desk.memories.close()
         judge = self._referees().get("judge") if self._referees.cache_info().currsize else None
         if judge is not None and judge.model is not self._model:
             judge.model.close()

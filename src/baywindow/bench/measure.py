@@ -8,6 +8,7 @@ Which way a question goes depends on the recipe alone and stands in every row as
 ``prompt``                 no outside part, any other model: the published prompt as one message, the reply's beginning at its end.
 ``ask``                    an outside part: `ask` with the documents in memory. With an inside part too, that acts on the prompts that
                            `ask` makes, question included. The gold answer is scored after the prompt of the last call.
+``evidence``               a sample that is about what is found, whatever the recipe: see `bench.evidence`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from baywindow.bench import asking, find
+from baywindow.bench import asking, evidence, find
 from baywindow.bench.base import Sample, Turn
 from baywindow.bench.machine import Peak
 from baywindow.bench.store import Row
@@ -46,11 +47,13 @@ class Way:
 
 @dataclass(frozen=True, kw_only=True)
 class Desk:
-    """What every measurement of a run uses. ``embedder`` is loaded by the first recipe that searches, and only then."""
+    """What every measurement of a run uses. ``embedder`` is loaded by the first recipe that searches, and only then; ``memories`` are
+    filled by the first sample that asks them, and closed with the run."""
 
     model: LanguageModel
     settings: Settings
     embedder: Callable[[], Embedder | None] = lambda: None
+    memories: evidence.Memories = field(default_factory=evidence.Memories)
 
     def embedder_for(self, recipe: Recipe) -> Embedder | None:
         """Ready to work where the recipe needs one: loading it is no part of what a sample costs."""
@@ -71,7 +74,7 @@ def measured(sample: Sample, recipes: Sequence[tuple[Recipe, Row]], desk: Desk, 
 
     What fails is a row with its error; only Ctrl-C and the like end the iteration.
     """
-    text = "\n".join(part for part in (sample.instruction, sample.context) if part)
+    text = "" if sample.metadata.get("finds") else "\n".join(part for part in (sample.instruction, sample.context) if part)
     with _reader(desk.model, text) as reader:
         for recipe, blank in recipes:
             with Peak() as peak:
@@ -91,7 +94,9 @@ def _rows(measuring: Iterator[Row], blank: Row, turns: int) -> list[Row]:
 
 
 def _each(sample: Sample, recipe: Recipe, blank: Row, desk: Desk, way: Way, reader: Reader | None) -> Iterator[Row]:
-    if recipe.outside:
+    if sample.metadata.get("finds"):
+        yield from (_merged(blank, figures, turn=i) for i, figures in enumerate(evidence.found(sample, recipe, desk)))
+    elif recipe.outside:
         yield from _asked(sample, recipe, blank, desk, way)
     elif reader is not None:
         yield from _context_first(sample, recipe, blank, reader, way)

@@ -31,7 +31,7 @@ _SHORT = "Answer from the conversation above in a short phrase, with its own wor
 
 
 def load(subset: Subset, path: Path | None) -> Iterator[Sample]:
-    category, number = _CATEGORIES[subset.name], 0
+    category, number = CATEGORIES[subset.name], 0
     for name, row in conversations(subset, path):
         talk = row.get("conversation") or row.values
         documents = sessions(talk, name, row.place)
@@ -130,7 +130,7 @@ def stems(text: str) -> list[str]:
     return words
 
 
-_CATEGORIES = {"multi_hop": 1, "temporal": 2, "open_domain": 3, "single_hop": 4, "adversarial": 5}
+CATEGORIES = {"multi_hop": 1, "temporal": 2, "open_domain": 3, "single_hop": 4, "adversarial": 5}
 _SUBSETS = tuple(
     Subset(
         suite="locomo",
