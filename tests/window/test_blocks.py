@@ -102,3 +102,25 @@ def test_flex_attention_sees_what_is_selected(n: int, length: int) -> None:
     run = attending(q, k, v)
     ours = attend_blocks(run, [Turned(q, k)], chosen)
     torch.testing.assert_close(attend_flex(run, Turned(q, k), chosen, compiled=False), ours, atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_left_of_a_tile_is_filled_with_the_nearest_keys() -> None:
+    """Block 0 and column 5 are three of eight ranks: with tiles of four one more comes, the nearest that was left out, 7. A second head
+    that names four gets none; one that names seven gets the eighth."""
+    blocks = torch.tensor([[[[0]], [[0]], [[-1]]]])
+    columns = torch.tensor([[[5, -1, -1, -1, -1, -1, -1], [4, 7, -1, -1, -1, -1, -1], [0, 1, 3, 4, 5, 6, 7]]])
+    chosen = BlockSelection(blocks=blocks, q_tokens=4, k_tokens=2, columns=columns, fill=4)
+    assert [row.nonzero().flatten().tolist() for row in chosen.before(0, 8)[0]] == [[0, 1, 5, 7], [0, 1, 4, 7], list(range(8))]
+    assert chosen.before(0, 2)[0].all(dim=-1).tolist() == [True, True, True]  # fewer than a tile stand before: all of them
+
+
+@torch.no_grad()
+def test_the_kernel_counts_the_pairs_it_computes() -> None:
+    q, k, v = (
+        torch.randn(1, heads, length, 8, generator=torch.Generator().manual_seed(heads)) for heads, length in ((4, 20), (2, 36), (2, 36))
+    )
+    mask = torch.rand(1, 1, 3, 9, generator=torch.Generator().manual_seed(1)) < 0.4
+    chosen = BlockSelection.of_mask(mask, q_tokens=8, k_tokens=4)
+    heard: list[tuple[int, int]] = []
+    attend_blocks(attending(q, k, v), [Turned(q, k)], chosen, lambda *pairs: heard.append(pairs))
+    assert heard == [pairs_read(chosen, 20, 36)]

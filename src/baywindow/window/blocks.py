@@ -18,20 +18,23 @@ from torch import Tensor
 class BlockSelection:
     """``blocks`` int64 [B, h, nQ, m] of key blocks, in any order, −1 for none; a block named twice counts once, and of a block that
     reaches into the query block only the part before it. ``columns`` int64 [B, h, c] are single ranks that every query block behind
-    them sees (−1 for none). h is 1, H or Hq.
+    them sees (−1 for none). h is 1, H or Hq. With ``fill`` the nearest keys that were not named are read too, up to a multiple of so
+    many: kernels that work in tiles have them for nothing.
     """
 
     blocks: Tensor
     q_tokens: int
     k_tokens: int
     columns: Tensor | None = None
+    fill: int = 1
 
     @staticmethod
-    def of_mask(mask: Tensor, *, q_tokens: int, k_tokens: int, columns: Tensor | None = None) -> BlockSelection:
+    def of_mask(mask: Tensor, *, q_tokens: int, k_tokens: int, columns: Tensor | None = None, fill: int = 1) -> BlockSelection:
         """The blocks where ``mask`` [B, h, nQ, nK] is True."""
         most = int(mask.sum(dim=-1).max()) if mask.numel() else 0
         order = torch.argsort(mask.to(torch.uint8), dim=-1, descending=True, stable=True)[..., :most]
-        return BlockSelection(blocks=order.masked_fill(~mask.gather(-1, order), -1), q_tokens=q_tokens, k_tokens=k_tokens, columns=columns)
+        blocks = order.masked_fill(~mask.gather(-1, order), -1)
+        return BlockSelection(blocks=blocks, q_tokens=q_tokens, k_tokens=k_tokens, columns=columns, fill=fill)
 
     @property
     def heads(self) -> int:
@@ -51,11 +54,19 @@ class BlockSelection:
         count = -(-start // self.k_tokens)
         chosen = torch.zeros(*blocks.shape[:2], count + 1, dtype=torch.bool, device=blocks.device)  # the last takes what is not there
         chosen.scatter_(2, torch.where((blocks >= 0) & (blocks < count), blocks, count), True)
-        tokens = chosen[..., :count].repeat_interleave(self.k_tokens, dim=2)[..., :start]
-        if self.columns is None:
-            return tokens
-        tokens = torch.nn.functional.pad(tokens, (0, 1))
-        return tokens.scatter_(2, torch.where((self.columns >= 0) & (self.columns < start), self.columns, start), True)[..., :start]
+        tokens = chosen[..., :count, None].expand(-1, -1, -1, self.k_tokens).flatten(2)[..., :start]
+        if self.columns is not None:
+            tokens = torch.nn.functional.pad(tokens, (0, 1))
+            tokens.scatter_(2, torch.where((self.columns >= 0) & (self.columns < start), self.columns, start), True)
+            tokens = tokens[..., :start]
+        return self._filled(tokens) if self.fill > 1 else tokens
+
+    def _filled(self, tokens: Tensor) -> Tensor:
+        """With the last ones of those left out that make the number a multiple of ``fill`` (all, if they are too few)."""
+        left = ~tokens
+        missing = (-tokens.sum(dim=-1, keepdim=True, dtype=torch.int32)) % self.fill
+        behind = left.sum(dim=-1, keepdim=True, dtype=torch.int32) - left.cumsum(dim=-1, dtype=torch.int32)  # of those left out
+        return tokens | (left & (behind < missing))
 
     def dense(self, first: int, last: int, n: int, length: int) -> Tensor:
         """Query rows ``first`` to ``last`` of n against all ``length`` ranks: bool [B, h, rows, length]; the own block is all True."""

@@ -162,8 +162,8 @@ def dot(q: Tensor, k: Tensor) -> Tensor:
     """q·k for all pairs in float32: [B, Hq, n, L] from [B, Hq, n, D] and [B, H or Hq, L, D]."""
     if q.shape[1] == k.shape[1]:
         return (q @ k.transpose(2, 3)).float()
-    product: Tensor = by_kv_head(q, k.shape[1]) @ k.unsqueeze(2).transpose(3, 4)
-    return product.flatten(1, 2).float()
+    rows = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])  # those of a group one behind another, so that no key is repeated
+    return (rows @ k.transpose(2, 3)).view(*q.shape[:3], -1).float()
 
 
 def by_kv_head(x: Tensor, kv_heads: int) -> Tensor:

@@ -7,7 +7,7 @@ folded into rows of one head and share what was gathered. Several angles a key o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from baywindow.window.blocks import BlockSelection
 from baywindow.window.engine.attending import Attending, pair_positions
-from baywindow.window.flash import flash, merge
+from baywindow.window.flash import flash, merge_into
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,35 @@ class Piece:
     ranks: Tensor
 
 
-def attend_blocks(attending: Attending, turned: list[Turned], selection: BlockSelection) -> Tensor:
-    """The output [B, n, Hq, Dv]. ``turned``: one entry a branch of ``attending``; a row of the batch has no holes."""
+def attend_blocks(
+    attending: Attending, turned: list[Turned], selection: BlockSelection, count: Callable[[int, int], None] | None = None
+) -> Tensor:
+    """The output [B, n, Hq, Dv]. ``turned``: one entry a branch of ``attending``; a row of the batch has no holes. ``count`` hears how many
+    pairs were computed, as `pairs_read` has them."""
     values = attending.block.values
     B, Hq, n, _ = turned[0].q.shape
-    selection = selection.for_heads(max(selection.heads, values.shape[1], *(one.keys.shape[1] for one in turned)))
-    turned = [Turned(one.q.contiguous(), one.keys) for one in turned]
+    more = selection.for_heads(max(selection.heads, values.shape[1], *(one.keys.shape[1] for one in turned)))
+    found = pieces(more, B, n, values.shape[2])
+    if count is not None:
+        found = _counted(found, n, values.shape[2], more.heads // selection.heads, count)
     if len(turned) == 1 and attending.layer.softcap is None:
-        out = _fused(turned[0], values, selection, attending.layer.scaling)
-    else:
-        out = values.new_empty(B * selection.heads, Hq // selection.heads, n, values.shape[-1])
-        for piece in pieces(selection, B, n, values.shape[2]):
-            out[piece.first : piece.last, :, piece.start : piece.stop] = _eager(attending, turned, piece, selection.heads)
+        return _fused(turned[0], values, more, found, attending.layer.scaling)
+    turned = [Turned(one.q.contiguous(), one.keys) for one in turned]
+    out = values.new_empty(B * more.heads, Hq // more.heads, n, values.shape[-1])
+    for piece in found:
+        out[piece.first : piece.last, :, piece.start : piece.stop] = _eager(attending, turned, piece, more.heads)
     return out.view(B, Hq, n, -1).transpose(1, 2).contiguous()
+
+
+def _counted(found: Iterator[Piece], n: int, length: int, times: int, count: Callable[[int, int], None]) -> Iterator[Piece]:
+    """The pieces as they come; in the end ``count`` hears of their pairs. ``times`` heads share what counts once."""
+    read = dense = 0
+    for piece in found:
+        heads, rows = piece.last - piece.first, piece.stop - piece.start
+        read += heads * (piece.ranks.shape[1] + rows) * rows
+        dense += heads * (length - n + piece.stop) * rows
+        yield piece
+    count(read // times, dense // times)
 
 
 def pieces(selection: BlockSelection, batch: int, n: int, length: int) -> Iterator[Piece]:
@@ -99,36 +115,42 @@ def _rows(q: Tensor, piece: Piece, h: int) -> Tensor:
     return mine.reshape(piece.last - piece.first, -1, D)
 
 
-def _fused(one: Turned, values: Tensor, selection: BlockSelection, scaling: float) -> Tensor:
-    """One angle a key. [B · h, group, n, Dv]."""
+def _fused(one: Turned, values: Tensor, selection: BlockSelection, found: Iterator[Piece], scaling: float) -> Tensor:
+    """One angle a key: [B, n, Hq, Dv]. Blocks of queries lie apart in memory, and in each the rows of a head's group one behind another, so
+    that nothing is copied on the way through the kernel."""
     B, Hq, n, _ = one.q.shape
-    h = selection.heads
-    out, norm = own_blocks(one, values, selection.q_tokens, scaling)
-    out, norm = out.view(B * h, Hq // h, n, -1), norm.view(B * h, Hq // h, n)
-    for piece in pieces(selection, B, n, values.shape[2]):
+    h, size = selection.heads, selection.q_tokens
+    whole = n - n % size
+    runs = [(a, b, rows) for a, b, rows in ((0, whole, size), (whole, n, n - whole)) if b > a]
+    queries = [_by_block(one.q[:, :, a:b], rows, h) for a, b, rows in runs]
+    new_keys, new_values = (t[:, :, t.shape[2] - n :] for t in (one.keys, values))
+    own = [own_blocks(q, new_keys[:, :, a:b], new_values[:, :, a:b], rows, scaling) for q, (a, b, rows) in zip(queries, runs, strict=True)]
+    for piece in found:
         if not piece.ranks.shape[1]:
             continue
-        where = (slice(piece.first, piece.last), slice(None), slice(piece.start, piece.stop))
-        q = _rows(one.q, piece, h)
-        past, past_norm = flash(q[None], gather(one.keys, piece, h)[None], gather(values, piece, h)[None], scaling)
-        mine, mine_norm = out[where], norm[where]
-        out[where], _ = merge(mine, mine_norm, past.view(mine.shape), past_norm.view(mine_norm.shape))
-    return out
+        late = int(piece.start >= whole > 0)
+        i, heads = (piece.start - whole * late) // size, slice(piece.first, piece.last)
+        past, norm = flash(queries[late][None, i, heads], gather(one.keys, piece, h)[None], gather(values, piece, h)[None], scaling)
+        merge_into(own[late][0][i, heads], own[late][1][i, heads], past[0], norm[0])
+    outs = [out.view(-1, B, h, Hq // h, rows, values.shape[-1]) for (out, _), (_, _, rows) in zip(own, runs, strict=True)]
+    return torch.cat([out.permute(1, 0, 4, 2, 3, 5).reshape(B, -1, Hq, values.shape[-1]) for out in outs], dim=1)
 
 
-def own_blocks(one: Turned, values: Tensor, q_tokens: int, scaling: float) -> tuple[Tensor, Tensor]:
-    """Every query over its own block up to itself: output [B, Hq, n, Dv] and log-sum-exp [B, Hq, n]."""
-    B, Hq, n, _ = one.q.shape
-    keys = one.keys[:, :, one.keys.shape[2] - n :].repeat_interleave(Hq // one.keys.shape[1], dim=1)
-    values = values[:, :, values.shape[2] - n :].repeat_interleave(Hq // values.shape[1], dim=1)
-    whole = n - n % q_tokens
-    found = []
-    for start, stop, rows in ((0, whole, q_tokens), (whole, n, n - whole)):
-        if stop > start:
-            q, k, v = (t[:, :, start:stop].reshape(B * Hq, (stop - start) // rows, rows, -1) for t in (one.q, keys, values))
-            out, norm = flash(q, k, v, scaling, causal=True)
-            found.append((out.reshape(B, Hq, stop - start, -1), norm.reshape(B, Hq, -1)))
-    return torch.cat([out for out, _ in found], dim=2), torch.cat([norm for _, norm in found], dim=2)
+def _by_block(q: Tensor, rows: int, h: int | None) -> Tensor:
+    """Queries [B, Hq, n, D] as [n / rows, B · h, group · rows, D]. None: every head by itself."""
+    B, Hq, n, D = q.shape
+    h = h or Hq
+    return q.reshape(B, h, Hq // h, n // rows, rows, D).permute(3, 0, 1, 2, 4, 5).reshape(n // rows, B * h, -1, D)
+
+
+def own_blocks(q: Tensor, keys: Tensor, values: Tensor, rows: int, scaling: float) -> tuple[Tensor, Tensor]:
+    """Every query of ``q`` [blocks, B · h, group · rows, D] over its own block up to itself: output [blocks, B · h, group · rows, Dv] and
+    log-sum-exp. ``keys`` and ``values`` [B, X, blocks · rows, D] are those of the blocks; each of the X heads serves h / X in a row."""
+    keys, values = (_by_block(t.repeat_interleave(q.shape[1] // (t.shape[0] * t.shape[1]), dim=1), rows, None) for t in (keys, values))
+    if q.shape[2] == rows:
+        return flash(q, keys, values, scaling, causal=True)
+    future = torch.full((rows, rows), -torch.inf, device=q.device).triu_(1)
+    return flash(q, keys, values, scaling, bias=future.repeat(q.shape[2] // rows, 1))
 
 
 def _eager(attending: Attending, turned: list[Turned], piece: Piece, h: int) -> Tensor:

@@ -78,12 +78,15 @@ def _whole(run: LayerRun, attending: Attending, state: State) -> Tensor | None:
     selection = pattern.select(glance)
     if selection is None:
         return None
+    if attending.q.is_cuda:
+        selection = replace(selection, fill=1)  # what is filled up is for the tiles of the CPU's kernel
     _narrow(attending, lambda start, stop: selection.dense(start, stop, n, block.length))
-    if (cache := run.runtime.forward.cache) is not None:
-        cache.count_pairs(*pairs_read(selection, n, block.length))
+    cache = run.runtime.forward.cache
     if attending.q.is_cuda and len(turned) == 1 and n > 1:
+        if cache is not None:
+            cache.count_pairs(*pairs_read(selection, n, block.length))
         return attend_flex(attending, turned[0], selection)
-    return attend_blocks(attending, turned, selection)
+    return attend_blocks(attending, turned, selection, None if cache is None else cache.count_pairs)
 
 
 def turned_by(attending: Attending, branch: Branch | None) -> Turned:

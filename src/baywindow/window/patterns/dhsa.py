@@ -33,6 +33,7 @@ from baywindow.errors import ConfigError
 from baywindow.registry import technique
 from baywindow.window.base import Cost, Shape
 from baywindow.window.blocks import BlockSelection
+from baywindow.window.flash import tile_for
 from baywindow.window.patterns.base import BlockPattern, Glance
 
 
@@ -77,7 +78,7 @@ class DHSA(Budgeted, BlockPattern):
             mask[b] = best_chunks(queries[b] @ pooled_keys(keys.mean(dim=0), firsts).T, firsts, ends, budget, glance.length)
         at = torch.arange(glance.length, device=queries.device)
         mask |= (at >= ends[:, None]) & (at < starts[:, None])
-        return BlockSelection.of_mask(mask[:, None], q_tokens=self.q_tokens, k_tokens=1)
+        return BlockSelection.of_mask(mask[:, None], q_tokens=self.q_tokens, k_tokens=1, fill=tile_for(self.q_tokens))
 
     def cost(self, shape: Shape) -> Cost:
         n, kept = shape.prompt_tokens, shape.prompt_tokens * shape.token_bytes

@@ -33,6 +33,7 @@ from baywindow.errors import ConfigError
 from baywindow.registry import technique
 from baywindow.window.base import Cost, Shape
 from baywindow.window.blocks import BlockSelection
+from baywindow.window.flash import tile_for
 from baywindow.window.patterns.base import BlockPattern, Glance
 
 AT_ONCE = 2**23  # scores held at a time
@@ -83,9 +84,8 @@ class HiP(Budgeted, BlockPattern):
             found = self._search(glance, kept)
         else:
             found = self._remembered(glance, kept)
-        return BlockSelection(
-            blocks=torch.cat([found, self._always(glance, found)], dim=-1), q_tokens=self.q_tokens, k_tokens=self.k_tokens
-        )
+        blocks = torch.cat([found, self._always(glance, found)], dim=-1)
+        return BlockSelection(blocks=blocks, q_tokens=self.q_tokens, k_tokens=self.k_tokens, fill=tile_for(min(self.q_tokens, glance.n)))
 
     def _remembered(self, glance: Glance, kept: int) -> Tensor:
         """What a step reads: searched anew every ``refresh_steps`` steps."""

@@ -15,7 +15,7 @@ recall falls short on long calibration texts. Here the same two choices are made
 no calibration, and no sizes that ship with a model. Columns and diagonals are taken to overlap as if independent when recall is
 estimated.
 
-Shapes and units: tokens; weights [B, Hq, w, L]. A query reads at most its budget besides its own block of ``q_tokens``;
+Shapes and units: tokens; weights [B, Hq, w, L]. A query reads at most its budget, in whole tiles, besides its own block of ``q_tokens``;
 ``budget_fraction`` is of the keys that an average query of the piece could see. Decoding reads everything, as published.
 
 Cost: one w × L map and four passes over it a piece; then attention over the budget instead of all. The map takes 4 · Hq · w · L bytes.
@@ -35,6 +35,7 @@ from baywindow.errors import ConfigError
 from baywindow.registry import technique
 from baywindow.window.base import Cost, Shape, group_mean
 from baywindow.window.blocks import BlockSelection
+from baywindow.window.flash import tile_for
 from baywindow.window.patterns.base import BlockPattern, Glance
 
 LEVELS = (0.25, 0.5, 1.0)  # of the budget
@@ -93,6 +94,7 @@ class VerticalSlash(Budgeted, BlockPattern):
             q_tokens=self.q_tokens,
             k_tokens=self.k_tokens,
             columns=down.order.masked_fill(_ranks(down.order) >= kept[..., None], -1)[..., : int(kept.max())],
+            fill=tile_for(self.q_tokens),
         )
 
     def _sizes(self, down: Best, along: Best, budget: int, length: int) -> tuple[Tensor, Tensor]:
