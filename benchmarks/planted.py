@@ -6,15 +6,19 @@ The cases are those of the test suite (``tests/context/planted.json``): orders, 
 speakers, each in a short harbour log. The answer is *taken over* if it holds the planted word and not the right one. ``says`` counts the
 planted word beside the right answer too, as an extract of the passage would.
 
-Resumable: every answer is kept as it comes. Cases take turns over the readers, so that a run that is stopped early is balanced.
+Resumable: every answer is kept as it comes. Cases take turns over the readers, so that a run that is stopped early is balanced. Some
+questions are under way at once, and what they ask of the model is read in batches, as `bay serve` does it.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from _report import table
@@ -27,12 +31,15 @@ from baywindow.errors import BayError
 from baywindow.home import cache_dir
 from baywindow.models import select
 from baywindow.models.base import LanguageModel, Message, Sampling
+from baywindow.server.engine import Engine
+from baywindow.server.wrapped import Queued
 
 CASES = Path(__file__).resolve().parents[1] / "tests" / "context" / "planted.json"
 QWEN = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 BASELINE = "no fence"
 FACT, QUESTION, RIGHT = "The harbour master is called Osric and keeps seven goats.", "What is the harbour master called?", "osric"
 ANSWER_TOKENS = 48
+AT_ONCE = 8
 
 
 def letter(planted: str) -> str:
@@ -62,16 +69,33 @@ def run(options: argparse.Namespace) -> None:
     if options.fresh:
         rows.path.unlink(missing_ok=True)
         rows = Rows(rows.path, rows._key)
-    models = {name: select.load(str(cache_dir("models") / QWEN) if name == "qwen" else name) for name in options.models.split(",")}
     end = time.monotonic() + options.hours * 3600
-    for case in cases:
-        for reader in readers:
-            for name, model in models.items():
-                key = {"model": name, "reader": reader, "case": case["name"]}
-                if rows.has(key) or time.monotonic() > end:
-                    continue
-                rows.add({**key, "kind": case["kind"], **asked(model, reader, case)})
-    report(rows, readers, list(models), options)
+    for name in options.models.split(","):
+        keys = [{"model": name, "reader": reader, "case": case["name"]} for case, reader in itertools.product(cases, readers)]
+        lacking = [key for key in keys if not rows.has(key)]
+        if lacking and time.monotonic() < end:
+            ask_all(name, lacking, {case["name"]: case for case in cases}, rows, end)
+    report(rows, readers, options.models.split(","), options)
+
+
+def ask_all(name: str, lacking: list[dict], cases: dict[str, dict], rows: Rows, end: float) -> None:
+    """Several at a time, in their order; none is begun when the time is over."""
+    model = select.load(str(cache_dir("models") / QWEN) if name == "qwen" else name)
+    engine = Engine(model, lambda: AT_ONCE)
+    writing = threading.Lock()
+
+    def one(key: dict) -> None:
+        if time.monotonic() > end:
+            return
+        case = cases[key["case"]]
+        found = asked(Queued(engine, key["reader"], threading.Event()), key["reader"], case)
+        with writing:
+            rows.add({**key, "kind": case["kind"], **found})
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(one, lacking))
+    engine.close()
+    model.close()
 
 
 def asked(model: LanguageModel, reader: str, case: dict) -> dict:

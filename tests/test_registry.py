@@ -6,6 +6,8 @@ import dataclasses
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,23 @@ def test_listing_imports_neither_torch_nor_any_technique():
 
 
 @pytest.mark.usefixtures("toys")
+def test_threads_that_come_at_once_read_the_sources_once(monkeypatch):
+    read = []
+    inner = registry._read_card
+    monkeypatch.setattr(registry, "_read_card", lambda path, *rest: read.append(path) or inner(path, *rest))
+    registry.clear()
+    start = threading.Barrier(8)
+
+    def look(_):
+        start.wait()
+        return len(registry.cards())
+
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(look, range(8)))
+    assert len(found) == 1
+    assert len(read) == len(set(read)) >= found.pop()
+
+
 def test_wildcards_match_names_and_rooms_and_the_rooms_last_word():
     def names(pattern: str) -> list[str]:
         return [c.name for c in registry.cards(pattern) if c.name.startswith("toy")]

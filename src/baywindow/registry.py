@@ -17,6 +17,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import re
+import threading
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from baywindow.errors import ConfigError, MissingExtraError, RecipeError
 NEEDS = frozenset({"text", "logprobs", "weights", "kv", "embedder", "tools", "training"})
 ENTRY_POINTS = "baywindow.techniques"
 RESERVED = "stock"
+_READING = threading.RLock()  # a server's first requests come at once, and the parser of Python 3.11 fails in several threads
 
 
 @dataclass(frozen=True)
@@ -219,12 +221,17 @@ def unknown_name(name: str) -> RecipeError:
 
 def clear() -> None:
     """Forget what was found, so that the next call looks again (for tests that add an installed package)."""
-    _cards.cache_clear()
+    _read_cards.cache_clear()
     _presets.cache_clear()
 
 
-@functools.cache
 def _cards() -> dict[str, Card]:
+    with _READING:
+        return _read_cards()
+
+
+@functools.cache
+def _read_cards() -> dict[str, Card]:
     found: dict[str, Card] = {}
     root = Path(__file__).parent
     for room in ROOMS:
