@@ -3,10 +3,12 @@
 Paper: Moghe et al. 2023, Interpreting User Requests in the Context of Natural Language Standing Instructions, arXiv:2311.09796; read
 beside it: github.com/nikitacs16/nlsi.
 Idea: a profile is a list of sentences. A model picks those that apply to the dialogue; a second pass shows it the first selection and
-asks for the ones still missing, which catches an instruction that only matters because of another. Both selections are joined.
+asks for the ones still missing, which catches an instruction that only matters because of another. Both selections are joined. With a
+schema, request and instructions become API calls (`interpret`).
 Departs from the paper: see the card.
 Shapes and units: ``passes`` calls a request; ``k`` instructions when they are chosen by words or meaning.
-Cost: one call for new messages of a user that may hold an instruction and one a new instruction with neighbours; ``passes`` calls a recall.
+Cost: one call for new messages of a user that may hold an instruction and one a new instruction with neighbours; ``passes`` calls a recall,
+one more for API calls.
 Errors: ConfigError for an option out of range. Illegible replies: words decide instead of the model.
 """
 
@@ -18,6 +20,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from baywindow.memory.api_calls import Api, ApiCall, Demonstration, interpreted
 from baywindow.memory.base import MemorySystem, at_least
 from baywindow.memory.calls import worded
 from baywindow.memory.conversation import DATA_RULE, batches, conversation, defused
@@ -98,8 +101,9 @@ class Selected(BaseModel):
     departures=(
         "the model names numbers instead of copying sentences: no paraphrase counts as made up, and 'No nuts' is not read as None",
         "instructions are found in the conversation and one that is taken back is superseded; the paper's profiles are given",
-        "the turning of a request into API calls is left to what answers: this is the memory",
-        "in-context demonstrations are left out: the paper takes them from its own labelled dialogues",
+        "API calls come as JSON, and one of an API or a slot that the schema does not name is left out",
+        "demonstrations of API calls are the caller's, the nearest five by BM25 as in the paper; selecting has none, for the paper's are "
+        "its own labelled dialogues",
     ),
 )
 class StandingInstructions(MemorySystem):
@@ -149,6 +153,14 @@ class StandingInstructions(MemorySystem):
 
     def recall(self, work: Work, query: str, budget_tokens: int) -> list[Recalled]:
         return work.packed([of_record(record) for record in self.applicable(work, query)], budget_tokens)
+
+    def interpret(
+        self, work: Work, request: str, apis: Sequence[Api], demonstrations: Sequence[Demonstration] = (), *, whole_profile: bool = False
+    ) -> list[ApiCall]:
+        """The API calls that a request means under the instructions that apply, or under all of them: the paper's select-then-interpret and
+        its direct setting. Empty if no reply could be read."""
+        under = sorted(work.records(KIND), key=lambda record: record.said_at) if whole_profile else self.applicable(work, request)
+        return interpreted(work, request, [record.text for record in under], apis, demonstrations)
 
     def _near(self, work: Work, request: str, profile: Sequence[Record]) -> list[Record]:
         found = work.near_records(request, self.k, kind=KIND, by="meaning" if self.select == "meaning" else "words")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from baywindow.memory.search import Finder
     from baywindow.memory.store import Store
 
+Named = TypeVar("Named", Turn, Record)
 CHARACTERS_PER_TOKEN = 4  # where neither a model nor a tokenizer counts
 
 
@@ -131,20 +132,18 @@ class Work:
         """The best ``k`` stored turns for a query with their scores, best first; fresh ones are not among them."""
         fresh = {t.id for t in self.fresh}
         found = [(i, s) for i, s in self._finder.turns(self.scope, query, k + len(fresh), by) if i not in fresh]
-        turns = {t.id: t for t in self._store.turns(self.scope, ids=[i for i, _ in found], until=self._until)}
-        return [(turns[i], score) for i, score in found if i in turns][:k]
+        return _scored(found, self._store.turns(self.scope, ids=[i for i, _ in found], until=self._until))[:k]
 
     def near_records(self, query: str, k: int, *, kind: str | None = None, by: By = "both") -> list[tuple[Record, float]]:
         """The best ``k`` current records for a query with their scores, best first, with those of this very work."""
-        staged = [r for r in self.changes.records.values() if r.current and self._seen(r, kind)]
-        changed = self.changes.records
+        staged, changed = self._staged(kind), self.changes.records
         found: Near = []
         if not self._anew:
             found = [x for x in self._finder.records(self.scope, self.system, query, k + len(changed), by, kind) if x[0] not in changed]
-        stored = {r.id: r for r in self._store.records(self.scope, self.system, ids=[i for i, _ in found])} if found else {}
+        stored = _scored(found, self._store.records(self.scope, self.system, ids=[i for i, _ in found])) if found else []
         if not staged:
-            return [(stored[i], score) for i, score in found if i in stored][:k]
-        candidates = [*(stored[i] for i, _ in found if i in stored), *staged]
+            return stored[:k]
+        candidates = [*(record for record, _ in stored), *staged]
         ranked = self._finder.ranked(query, [r.text for r in candidates], by)
         return [(candidates[at], score) for at, score in ranked[:k]]
 
@@ -229,6 +228,10 @@ class Work:
     def _seen(self, record: Record, kind: str | None) -> bool:
         return self.scope.sees(record.scope) and kind in (None, record.kind)
 
+    def _staged(self, kind: str | None) -> list[Record]:
+        """Current records that this very work made or changed."""
+        return [r for r in self.changes.records.values() if r.current and self._seen(r, kind)]
+
     def _sources(self, turns: Iterable[Turn | str]) -> list[Turn]:
         ids = list(dict.fromkeys(t if isinstance(t, str) else t.id for t in turns))
         found = {t.id: t for t in self.turns(ids)} if ids else {}
@@ -239,7 +242,7 @@ class Work:
     def _same(self, kind: str, text: str) -> Record | None:
         """The current record of this kind with the same text, case and spacing aside."""
         key = same_text(text)
-        staged = [r for r in self.changes.records.values() if r.current and self._seen(r, kind) and same_text(r.text) == key]
+        staged = [r for r in self._staged(kind) if same_text(r.text) == key]
         if staged or self._anew:
             return staged[0] if staged else None
         stored = self._store.records(self.scope, self.system, kind=kind, text=text)
@@ -303,3 +306,9 @@ class Work:
     def _stored(self, record: Record) -> Record | None:
         found = self._store.records(self.scope, self.system, ids=[record.id], past=True)
         return found[0] if found else None
+
+
+def _scored(found: Near, things: Iterable[Named]) -> list[tuple[Named, float]]:
+    """What ids name, with their scores and in their order; an id that names nothing any more is left out."""
+    by_id = {thing.id: thing for thing in things}
+    return [(by_id[i], score) for i, score in found if i in by_id]
