@@ -72,10 +72,15 @@ def latency_section(r: dict[str, Any]) -> list[str]:
 
 
 def start_section(r: dict[str, Any]) -> list[str]:
-    best, worst = (f(run["seconds"] for run in r["runs"]) for f in (min, max))
-    work = statistics.median(run["processor_seconds"] for run in r["runs"])
-    text = f"From the start of the process to the first piece of the reply: best of {len(r['runs'])} {best:.1f} s, worst {worst:.1f} s; "
-    return ["## Start of `bay ask` with the embedded model", "", text + f"{work:.1f} s of the processor, {r['threads']} thread(s)."]
+    head = ["", "best, s", "worst, s", "processor, s (median)"]
+    rows = []
+    for name, title in (("runs", "the model loaded"), ("served", "a running `bay serve` used")):
+        if runs := r.get(name):
+            best, worst = (f(run["seconds"] for run in runs) for f in (min, max))
+            work = statistics.median(run["processor_seconds"] for run in runs)
+            rows.append([title, f"{best:.1f}", f"{worst:.1f}", f"{work:.1f}"])
+    text = f"From the start of the process to the first piece of the reply, {len(r['runs'])} runs each, {r['threads']} thread(s)."
+    return ["## Start of `bay ask` with the embedded model", "", text, "", table(head, rows)]
 
 
 def cold_section(r: dict[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """`bay ask` with the embedded model in a process of its own: seconds from its start to the first piece of the model's reply.
 
-python _ours_start.py STARTED INDEX SOURCE      STARTED is the parent's clock when it started this process
+python _ours_start.py STARTED INDEX SOURCE [--no-server]      STARTED is the parent's clock when it started this process
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from baywindow.cli import opening
 from baywindow.cli.main import app
-from baywindow.models import select
 
 QUESTION = "What is a recipe?"
 
 
-def main(started: str, index: str, source: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    load = select.load
+def main(started: str, index: str, source: str, *more: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    open_model = opening.model
 
     def noted(pieces: Iterator[str]) -> Iterator[str]:
         for piece in pieces:
@@ -27,8 +27,9 @@ def main(started: str, index: str, source: str) -> dict[str, float]:
             found.setdefault("processor_seconds", time.process_time())
             yield piece
 
-    def loaded(*args: Any, **options: Any) -> Any:
-        model = load(*args, **options)
+    def opened(*args: Any, **options: Any) -> Any:
+        model = open_model(*args, **options)
+        found["served"] = "transformers" not in sys.modules  # nothing was loaded here
         generate = model.generate
 
         def watched(*args: Any, **options: Any) -> Any:
@@ -39,8 +40,8 @@ def main(started: str, index: str, source: str) -> dict[str, float]:
         model.generate = watched  # type: ignore[method-assign]
         return model
 
-    select.load = loaded
-    app(["ask", QUESTION, source, "--model", "embedded", "--index", index], standalone_mode=False)
+    opening.model = opened
+    app(["ask", QUESTION, source, "--model", "embedded", "--index", index, *more], standalone_mode=False)
     return found
 
 
