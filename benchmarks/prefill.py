@@ -23,7 +23,12 @@ from baywindow.home import cache_dir
 from baywindow.window import attach
 from window import Loaded, folders, sample
 
-RECIPES = ("vertical_slash(budget_fraction=0.12)", "hip(budget_tokens=384)", "dhsa(budget_tokens=512)")
+RECIPES = (
+    "vertical_slash(budget_fraction=0.12)",
+    "vertical_slash(budget_fraction=0.06)",
+    "hip(budget_tokens=384)",
+    "dhsa(budget_tokens=512)",
+)
 STOCK = "stock model"
 
 

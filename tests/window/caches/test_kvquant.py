@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from baywindow.window.caches.base import Packing
 from baywindow.window.caches.kvquant import KVQuant
 from baywindow.window.caches.kvquant.levels import best_levels, nearest, normal_levels, q_norm
 from baywindow.window.caches.kvquant.segment import KVQuantSegment, beyond
+from baywindow.window.engine import prepare as preparing
 from baywindow.window.engine.prepare import prepare
 
 IDS = torch.randint(1, 97, (2, 50), generator=torch.Generator().manual_seed(9))
@@ -249,6 +251,32 @@ def test_prepare_finds_ranges_and_levels_of_un_rotated_keys(tiny: Callable[..., 
     inside = np.abs(scaled) <= 1
     want = best_levels(scaled[inside].astype(np.float64), gradients[inside].astype(np.float64) ** 2, 8)
     np.testing.assert_allclose(arrays["1.keys3"][0], want, atol=2e-3)
+
+
+def test_a_stopped_preparation_goes_on_from_what_it_kept(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three pieces the third fails. What was kept then is the first two: the second run reads one piece, and finds the same."""
+    model, text, read, real = tiny("llama"), torch.cat([TEXT, TEXT.flip(1)], dim=1)[:, :96], [], preparing._sensitivity
+
+    def failing_at(n: int) -> Callable[..., None]:
+        def run(runtime: Any, ids: Any, take: Any) -> None:
+            read.append(ids)
+            if len(read) == n:
+                raise KeyboardInterrupt
+            real(runtime, ids, take)
+
+        return run
+
+    part = replace(PREPARED, samples=3)
+    monkeypatch.setattr(preparing, "_sensitivity", failing_at(3))
+    with pytest.raises(KeyboardInterrupt):
+        prepare(model, part, text)
+    read.clear()
+    monkeypatch.setattr(preparing, "_sensitivity", failing_at(99))
+    resumed = load_file(prepare(model, part, text))
+    assert len(read) == 1
+    whole = load_file(prepare(model, part, text))
+    assert len(read) == 1 + 3  # nothing is left of the checkpoint
+    assert all(np.array_equal(resumed[name], whole[name]) for name in whole)
 
 
 def test_frozen_weights_are_calibrated_alike_and_get_no_gradients(tiny: Callable[..., Any]) -> None:

@@ -16,7 +16,8 @@ together, and the levels those of a normal distribution, as they are.
 
 Shapes and units: codes packed without gaps, bits · D / 8 bytes a token and head; key ranges [H, D] (or [B · H, D]), value ranges [N, 1].
 
-Cost: ``prepare`` runs forward and back over ``samples`` pieces. Each token is packed once and unpacked at every read.
+Cost: ``prepare`` runs forward and back over ``samples`` pieces; stopped, it goes on from the last power of two of them.
+Each token is packed once and unpacked at every read.
 
 Errors: ConfigError for options out of range; CapabilityError if it was not prepared for the model; SourceError for too short a text.
 """
@@ -37,11 +38,12 @@ from baywindow.window.base import Calibrated, Calibration, Cost, LayerInfo, Mode
 from baywindow.window.block import Flat
 from baywindow.window.caches._bits import packed_bytes
 from baywindow.window.caches.base import Packing, Quantiser, Segment
-from baywindow.window.caches.kvquant.levels import best_levels, normal_levels, q_norm
+from baywindow.window.caches.kvquant.levels import best_of_each, normal_levels, q_norm
 from baywindow.window.caches.kvquant.segment import TINY, Form, KVQuantSegment, beyond, ranges_within
 
 Array = NDArray[np.float32]
 BITS = (2, 3, 4)
+PARTS = ("keys", "values", "by_key", "by_value")  # what calibration sees of a layer: the last two are gradients
 
 
 @technique(
@@ -123,22 +125,34 @@ class KVQuant(Calibrated, Quantiser):
             raise SourceError(
                 f"the calibration text has {calibration.ids.shape[1]} tokens, one piece needs {self.sequence_tokens}", hint="give more text"
             )
-        seen: dict[int, list[tuple[Array, ...]]] = {layer.index: [] for layer in calibration.info.full_layers}
-
-        def take(layer: LayerInfo, *parts: Tensor) -> None:
-            if layer.index in seen:
-                seen[layer.index].append(tuple(part[0, :, self.sink_tokens :].float().cpu().numpy() for part in parts))
-
-        for piece in pieces:
-            if piece.shape[1] == self.sequence_tokens:
-                calibration.sensitivity(piece, take)
+        seen = dict(calibration.load_checkpoint())  # by piece, layer and part: [H, n, D]
+        whole = [piece for piece in pieces if piece.shape[1] == self.sequence_tokens]
+        layers = [layer.index for layer in calibration.info.full_layers]
+        for i, piece in enumerate(whole):
+            if f"{i}.{layers[-1]}.{PARTS[-1]}" not in seen:
+                self._read(calibration, piece, i, seen)
+                if i + 1 < len(whole) and i & (i + 1) == 0:  # 1, 2, 4, … are read: each saving is of everything
+                    calibration.save_checkpoint(seen)
         found: dict[str, Array] = {}
-        for index, parts in seen.items():
-            keys, values, by_key, by_value = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+        for index in layers:
+            keys, values, by_key, by_value = (
+                np.concatenate([seen[f"{i}.{index}.{name}"] for i in range(len(whole))], axis=1) for name in PARTS
+            )
             found[f"{index}.ranges"], scaled = self._scaled_keys(keys)
             found |= {f"{index}.keys{bits}": levels for bits, levels in levels_for(scaled, by_key)}
             found |= {f"{index}.values{bits}": levels for bits, levels in levels_for(self._scaled_values(values), by_value)}
         return found
+
+    def _read(self, calibration: Calibration, piece: Tensor, i: int, seen: dict[str, Array]) -> None:
+        """Forward and back over one piece of text."""
+        layers = {layer.index for layer in calibration.info.full_layers}
+
+        def take(layer: LayerInfo, *parts: Tensor) -> None:
+            if layer.index in layers:
+                for name, part in zip(PARTS, parts, strict=True):
+                    seen[f"{i}.{layer.index}.{name}"] = np.ascontiguousarray(part[0, :, self.sink_tokens :].float().cpu().numpy())
+
+        calibration.sensitivity(piece, take)
 
     def _scaled_keys(self, keys: Array) -> tuple[Array, Array]:
         """Centres and half widths [2, H, D] of the channels of ``keys`` [H, n, D], and the keys by them."""
@@ -159,6 +173,6 @@ def levels_for(scaled: Array, gradients: Array) -> Iterator[tuple[int, Array]]:
     """For each bit width: levels to round to and levels to read [2, 2^bits] for what lies from −1 to 1, weighted by squared gradients."""
     inside = np.abs(scaled) <= 1
     x, weights = scaled[inside].astype(np.float64), gradients[inside].astype(np.float64) ** 2
-    for bits in BITS:
-        levels = best_levels(x, weights if weights.sum() > 0 else np.ones_like(x), 1 << bits)
+    found = best_of_each(x, weights if weights.sum() > 0 else np.ones_like(x), [1 << bits for bits in BITS])
+    for bits, levels in zip(BITS, found, strict=True):
         yield bits, np.stack([levels, q_norm(x, levels)]).astype(np.float32)

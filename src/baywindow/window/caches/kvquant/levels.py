@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,38 +21,49 @@ BINS = 512  # of the histogram that the search starts with
 
 def best_levels(values: Floats, weights: Floats, count: int, rounds: int = 50) -> Floats:
     """``count`` ascending levels [count] near the least weighted squared distance to ``values`` [n] (``weights`` [n] ≥ 0, not all 0)."""
+    return best_of_each(values, weights, (count,), rounds)[0]
+
+
+def best_of_each(values: Floats, weights: Floats, counts: Sequence[int], rounds: int = 50) -> list[Floats]:
+    """The same for several numbers of levels, which share the sorting and the search for a start."""
     order = np.argsort(values, kind="stable")
     x, w = values[order], weights[order]
     mass = np.concatenate([[0.0], np.cumsum(w)])
     moment = np.concatenate([[0.0], np.cumsum(w * x)])
-    levels = _best_of_bins(x, w, count)
-    for _ in range(rounds):
-        borders = np.searchsorted(x, (levels[1:] + levels[:-1]) / 2)
-        ends = np.concatenate([[0], borders, [len(x)]])
-        held = np.diff(mass[ends])
-        means = np.divide(np.diff(moment[ends]), held, out=levels.copy(), where=held > 0)  # a level without values stays
-        if np.array_equal(means, levels):
-            break
-        levels = means
-    return np.sort(levels)
+    found = []
+    for levels in _best_of_bins(x, w, counts):
+        for _ in range(rounds):
+            borders = np.searchsorted(x, (levels[1:] + levels[:-1]) / 2)
+            ends = np.concatenate([[0], borders, [len(x)]])
+            held = np.diff(mass[ends])
+            means = np.divide(np.diff(moment[ends]), held, out=levels.copy(), where=held > 0)  # a level without values stays
+            if np.array_equal(means, levels):
+                break
+            levels = means
+        found.append(np.sort(levels))
+    return found
 
 
-def _best_of_bins(x: Floats, w: Floats, count: int) -> Floats:
-    """The best ``count`` levels for the histogram of ``x``: the cheapest cut into intervals, by dynamic programming over `BINS` bins."""
+def _best_of_bins(x: Floats, w: Floats, counts: Sequence[int]) -> list[Floats]:
+    """The best levels for the histogram of ``x``: the cheapest cut into so many intervals, by dynamic programming over `BINS` bins. One
+    search serves all ``counts``: it goes on from the best cuts into one fewer."""
     sums = [np.concatenate([[0.0], np.cumsum(h)]) for h in (np.histogram(x, BINS, weights=w * x**power)[0] for power in range(3))]
     mass, moment, square = (s[None, :] - s[:, None] for s in sums)  # of the bins from i to j
     means = np.divide(moment, mass, out=np.zeros_like(mass), where=mass > 0)
     cost = np.where(np.tri(BINS + 1, dtype=bool), np.inf, square - moment * means)
     best, cuts = cost[0], []
-    for _ in range(count - 1):
+    for _ in range(max(counts) - 1):
         reached = best[:, None] + cost
         cuts.append(reached.argmin(axis=0))
         best = reached.min(axis=0)
-    ends = [BINS]
-    for cut in reversed(cuts):
-        ends.append(int(cut[ends[-1]]))
-    ends.append(0)
-    return np.sort(np.array([means[i, j] for i, j in zip(ends[1:], ends[:-1], strict=True)]))
+    found = []
+    for count in counts:
+        ends = [BINS]
+        for cut in reversed(cuts[: count - 1]):
+            ends.append(int(cut[ends[-1]]))
+        ends.append(0)
+        found.append(np.sort(np.array([means[i, j] for i, j in zip(ends[1:], ends[:-1], strict=True)])))
+    return found
 
 
 @functools.cache
