@@ -23,6 +23,7 @@ from _report import interval, table
 from _rows import Rows, write
 from _window_tables import cell
 from evicted import ours, theirs
+from quantised import calibrate
 from transformers.utils import logging as transformers_logging
 
 from baywindow.bench import find
@@ -33,6 +34,7 @@ from baywindow.bench.plan import depth_of
 from baywindow.bench.samples import Maker, hay
 from baywindow.errors import BayError
 from baywindow.home import cache_dir
+from baywindow.recipe import parse
 from window import FILES, Loaded, folders, turn_marks
 
 TASKS = ("ruler.niah_single_2", "ruler.niah_multikey_2", "ruler.vt", "ruler.qa_1", "needlebench.single")
@@ -92,6 +94,8 @@ def run(options: argparse.Namespace) -> None:
     here = folders([MODEL]) if options.hours > 0 else {}
     if here:
         loaded = Loaded(here[MODEL], end, DTYPE)
+        for recipe in HERE:
+            calibrate(loaded, parse(recipe))
         made = samples(loaded.tokenizer)
         for number in range(options.samples):
             for task in TASKS:
