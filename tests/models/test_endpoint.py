@@ -187,7 +187,7 @@ def test_the_deadline_ends_a_slow_reply_and_keeps_its_text():
         done.wait(5)
 
     with serving(slow) as server, model_at(server.url) as model:
-        reply = model.generate(PROMPT, Sampling(max_new_tokens=8, seconds=0.3)).completion
+        reply = model.generate(PROMPT, Sampling(max_new_tokens=8, seconds=1.5)).completion
         done.set()
         assert (reply.text, reply.finish) == ("Hel", "deadline")
         late = model.generate_many([PROMPT] * 3, Sampling(max_new_tokens=8, seconds=0))

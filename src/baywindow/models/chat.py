@@ -117,8 +117,8 @@ class RemoteReply:
             try:
                 with self._chat.open(self._prompt, self._sampling, self._clock) as stream:
                     yield from self._read(stream)
-            except openai.APITimeoutError as error:
-                if self._clock.running():  # the server's silence, not our deadline
+            except openai.APIConnectionError as error:  # of which silence is one kind; with no time left a socket fails in others too
+                if self._clock.running():
                     raise explained(error, self._chat.endpoint) from error
                 self._finish = "deadline"
                 yield self._stops.flush()
