@@ -30,7 +30,7 @@ from baywindow.bench import find
 from baywindow.bench.base import Sample
 from baywindow.bench.counting import TokenCounter
 from baywindow.bench.measure import answer_text
-from baywindow.bench.plan import depth_of
+from baywindow.bench.plan import LEAST_SAMPLES, depth_of
 from baywindow.bench.samples import Maker, hay
 from baywindow.errors import BayError
 from baywindow.home import cache_dir
@@ -147,7 +147,7 @@ def _line(by: dict[tuple[str, str], dict[tuple[str, int], dict[str, Any]]], meth
     less = [r["nll"] - chance[k]["nll"] for k, r in mine.items() if k in chance]
     mean = sum(over) / len(over) if over else float("inf")
     better = "–"
-    if len(less) > 1 and (method, side) not in ((FULL, "here"), (CHANCE, "here")):
+    if len(less) >= LEAST_SAMPLES and (method, side) not in ((FULL, "here"), (CHANCE, "here")):
         _, low, high = interval(less)
         better = "yes" if high < 0 else "no: worse" if low > 0 else "no difference"
     nll, exact = [r["nll"] for r in mine.values()], [float(r["exact"]) for r in mine.values()]
