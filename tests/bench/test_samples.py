@@ -130,6 +130,7 @@ def test_a_watched_model_does_everything_the_model_does() -> None:
 
 def test_a_watched_model_is_like_the_model(answerer) -> None:
     model = answerer(context_length=77)
+    model.layers, model.follows_schema, model.scores_replies = 5, True, True
     seen = Watcher(model, Watched())
-    for name in ("name", "label", "remote", "instructed", "capabilities", "context_length", "exact_counts", "fingerprint"):
+    for name in (*LanguageModel.__annotations__, "fingerprint"):
         assert getattr(seen, name) == getattr(model, name)

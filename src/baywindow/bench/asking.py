@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +43,14 @@ class Watcher(LanguageModel):
         self.name, self.label, self.remote = inner.name, inner.label, inner.remote
         self.instructed, self.capabilities = inner.instructed, inner.capabilities
         self.context_length, self.exact_counts = inner.context_length, inner.exact_counts
+        self.layers, self.follows_schema, self.scores_replies = inner.layers, inner.follows_schema, inner.scores_replies
 
     @property
     def fingerprint(self) -> str:
         return self._inner.fingerprint
+
+    def check_schema(self, schema: dict[str, Any]) -> None:
+        self._inner.check_schema(schema)
 
     def generate(self, prompt: Prompt, sampling: Sampling = GREEDY) -> Stream:
         stream = self._inner.generate(prompt, sampling)
