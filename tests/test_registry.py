@@ -76,12 +76,11 @@ def test_listing_imports_neither_torch_nor_any_technique():
     assert printed[1].strip() == "set()"
 
 
-@pytest.mark.usefixtures("toys")
 def test_threads_that_come_at_once_read_the_sources_once(monkeypatch):
     read = []
     inner = registry._read_card
     monkeypatch.setattr(registry, "_read_card", lambda path, *rest: read.append(path) or inner(path, *rest))
-    monkeypatch.setattr(registry, "_read_cards", functools.cache(registry._read_cards.__wrapped__))  # the toys of this session stay
+    monkeypatch.setattr(registry, "_read_cards", functools.cache(registry._read_cards.__wrapped__))
     start = threading.Barrier(8)
 
     def look(_):
@@ -94,6 +93,7 @@ def test_threads_that_come_at_once_read_the_sources_once(monkeypatch):
     assert len(read) == len(set(read)) >= found.pop()
 
 
+@pytest.mark.usefixtures("toys")
 def test_wildcards_match_names_and_rooms_and_the_rooms_last_word():
     def names(pattern: str) -> list[str]:
         return [c.name for c in registry.cards(pattern) if c.name.startswith("toy")]

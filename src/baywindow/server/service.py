@@ -96,6 +96,7 @@ class Service:
 
     def _stores(self, home: Path) -> Stores:
         options = self.options
+
         def embedder() -> Embedder | None:
             return self.embedder
 
