@@ -135,11 +135,12 @@ def merge_now(w: Any, cache: Any) -> None:
     """Let the reducer act on every full layer, as at the end of a prompt."""
     from baywindow.window.engine.layer import LayerRun
     from baywindow.window.engine.recalling import NO_QUERIES
+    from baywindow.window.engine.settling import reduce
 
     for layer in w.info.full_layers:
         store = cache.store(layer.index)
         w.forward.begin(cache, None)
-        LayerRun(w, layer, w.found.modules[layer.index], NO_QUERIES, store, {}).reduce(store, "prefill")
+        reduce(LayerRun(w, layer, w.found.modules[layer.index], NO_QUERIES, store, {}), store, "prefill")
 
 
 @torch.no_grad()

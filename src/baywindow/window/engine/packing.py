@@ -59,8 +59,8 @@ def _plain(flat: Flat, at: Packing) -> Segment:
 
 
 def _watched(run: LayerRun, store: Store) -> tuple[Tensor, Tensor]:
-    from baywindow.window.engine.layer import last_valid
+    from baywindow.window.engine.settling import last_valid
 
     assert run.parts.narrower is not None
     queries, q_pos = last_valid(store, run.parts.narrower.query_window())
-    return (queries if run.raw or run.turner is None else run.rotate_new_at(queries, q_pos)), q_pos
+    return (queries if run.raw or run.turner is None else run.angles.queries_at(queries, q_pos)), q_pos

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from baywindow.window.base import State
 from baywindow.window.block import LOG_TOKENS
+from baywindow.window.engine.angles import scaled
 from baywindow.window.engine.attending import Attending, by_query_head
 from baywindow.window.engine.block_rows import Turned, attend_blocks, pairs_read
 from baywindow.window.engine.flex import attend_flex
@@ -91,8 +92,6 @@ def _whole(run: LayerRun, attending: Attending, state: State) -> Tensor | None:
 
 def turned_by(attending: Attending, branch: Branch | None) -> Turned:
     """Queries and keys at a branch's angles; None where they are rotated already."""
-    from baywindow.window.engine.layer import scaled
-
     if branch is None:
         return Turned(attending.q, attending.block.keys)
     return Turned(scaled(attending.turned_q(branch, 0, attending.q.shape[2]), branch), attending.turned_k(branch))

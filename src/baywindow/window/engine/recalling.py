@@ -99,7 +99,7 @@ def pieces(before: int, n: int, shared: int) -> Iterator[tuple[int, int]]:
 
 
 def _held(run: LayerRun, state: State, block: Block, past: int) -> Held:
-    from baywindow.window.engine.layer import last_valid
+    from baywindow.window.engine.settling import last_valid
 
     store = run.store
     assert store is not None
@@ -109,7 +109,7 @@ def _held(run: LayerRun, state: State, block: Block, past: int) -> Held:
         block=block,
         past=past,
         holes=store.holes,
-        keys=lambda start, stop: run.rotated_keys(block.part(start, stop)),
+        keys=lambda start, stop: run.angles.keys(block.part(start, stop)),
         turn=lambda queries, q_pos: at_angles(run, queries, q_pos),
         watched=lambda: last_valid(store, run.parts.query_window),
         state=state,
@@ -128,11 +128,11 @@ def _lookup(run: LayerRun, state: State, block: Block, past: int, phase: Phase, 
 
 
 def at_angles(run: LayerRun, queries: Tensor, q_pos: Tensor) -> Tensor:
-    """Un-rotated queries at the angles that `LayerRun.rotated_keys` has for keys: the model's own, or those of a fixed scheme."""
+    """Un-rotated queries at the angles that `Angles.keys` has for keys: the model's own, or those of a fixed scheme."""
     if run.turner is None:
         return queries
     if run.position is None or run.position.fixed:
-        return run.rotate_new_at(queries, q_pos)
+        return run.angles.queries_at(queries, q_pos)
     return run.turner.turn(queries, q_pos.clamp(min=0))
 
 

@@ -22,7 +22,8 @@ from baywindow.errors import ModelError, SourceError
 from baywindow.window.block import Block
 from baywindow.window.caches.base import Codec, Segment
 from baywindow.window.engine.cache import WindowCache
-from baywindow.window.engine.store import Store, Watched
+from baywindow.window.engine.holding import Watched
+from baywindow.window.engine.store import Store
 from baywindow.window.engine.tail import Tail, own
 
 if TYPE_CHECKING:
