@@ -19,7 +19,7 @@ LAYERS = (
     ("memory", "context", "demonstrations", "prompts", "tools", "code", "tables"),
     ("models", "documents"),
     ("window",),
-    ("registry", "recipe", "budget", "trace", "errors", "home", "config"),
+    ("registry", "recipe", "budget", "trace", "errors", "home", "config", "uncollected"),
 )
 RANK = {part: rank for rank, line in enumerate(LAYERS) for part in line}
 GROUND = len(LAYERS) - 1

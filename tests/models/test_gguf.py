@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,11 +110,12 @@ def test_the_converted_model_is_the_one_that_was_written(written):
 def test_converted_once_and_found_again_under_another_name(source, tmp_path, monkeypatch):
     said = []
     folder = gguf.converted(source, progress=said.append)
-    assert len(said) == 3
+    assert [line.split()[0] for line in said] == ["unpacking", "unpacking:", "unpacking:", "writing", "reading"]
+    assert said[2] == "unpacking: 20 of 27 tensors"
     monkeypatch.setattr(gguf, "_convert_into", lambda *a: pytest.fail("converted again"))
     assert gguf.converted(source, progress=said.append) == folder
     assert gguf.converted(shutil.move(source, tmp_path / "renamed.gguf")) == folder
-    assert len(said) == 3
+    assert len(said) == 5
     assert [(place, manifest["name"]) for place, manifest in gguf.all_converted()] == [(folder, "tiny model")]
 
 
@@ -168,6 +170,24 @@ def test_an_interrupted_conversion_leaves_nothing(source, monkeypatch, tmp_path)
         gguf.converted(source)
     assert [p for p in (tmp_path / "cache" / "models").iterdir() if p.is_dir()] == []
     monkeypatch.undo()
+
+
+def test_what_a_killed_conversion_left_goes_with_the_next(source, monkeypatch):
+    left = gguf._place(Path(source)).with_name(f".{gguf._place(Path(source)).name}.abc")
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_bytes(b"half of it")
+    gguf.converted(source)
+    assert not left.exists()
+
+
+def test_the_file_is_parsed_once_and_the_library_is_as_before(source, capfd, monkeypatch):
+    parsed, reader = [], gguf_library.GGUFReader
+    begun = reader.__init__
+    monkeypatch.setattr(reader, "__init__", lambda self, path, *rest: (parsed.append(path), begun(self, path, *rest))[1])
+    gguf.converted(source)
+    assert len(parsed) == 1
+    assert gguf_library.GGUFReader is reader
+    assert capfd.readouterr().err == ""  # no bars over our own lines
 
 
 def test_a_full_disk_is_one_line(source, monkeypatch):

@@ -26,6 +26,7 @@ from baywindow.errors import MissingExtraError, ModelError
 from baywindow.home import cache_dir
 from baywindow.models.fingerprint import sha256_of, write_json
 from baywindow.models.gguf_header import damaged, read_header
+from baywindow.models.gguf_reading import read_once
 from baywindow.models.quiet import quietly
 
 Progress = Callable[[str], None]
@@ -91,10 +92,14 @@ def _check_whole(source: Path) -> None:
 
 
 def _convert_into(source: Path, target: Path, say: Progress) -> None:
+    for left in target.parent.glob(f".{target.name}.*"):  # by a process that was killed: this one holds the lock
+        shutil.rmtree(left, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
-        architecture = _write_model(source, temporary, say)
-        _write_tokenizer(source, temporary, say)
+        _check_extra()
+        with read_once(say):
+            architecture = _write_model(source, temporary, say)
+            _write_tokenizer(source, temporary, say)
         write_json(temporary / MANIFEST, _manifest(source, architecture) | {"plain_tokenizer": is_plain(temporary)})
         if target.exists():  # a folder of an older format
             shutil.rmtree(target)
@@ -107,13 +112,18 @@ def _convert_into(source: Path, target: Path, say: Progress) -> None:
         raise
 
 
-def _write_model(source: Path, folder: Path, say: Progress) -> str:
-    """Unpack the weights to bf16 and save them; returns the model's class name."""
+def _check_extra() -> None:
     try:
         import gguf  # noqa: F401 - transformers needs it and says so less clearly
-        from transformers import AutoModelForCausalLM, GgufConfig
+        import transformers  # noqa: F401
     except ImportError:
         raise MissingExtraError.of("what reads GGUF files (torch, transformers, gguf)", "local") from None
+
+
+def _write_model(source: Path, folder: Path, say: Progress) -> str:
+    """Unpack the weights to bf16 and save them; returns the model's class name."""
+    from transformers import AutoModelForCausalLM, GgufConfig
+
     say(f"unpacking {source.name} (once; about a minute for a small model)")
     try:
         with quietly():

@@ -17,6 +17,7 @@ from baywindow.documents.index.lean import bounded_builders
 from baywindow.documents.index.rows import ABOUT, CHUNKS, FORMAT, About, FileRecord, vectors_schema
 from baywindow.documents.words import LONGEST_WORD, STOP_WORDS
 from baywindow.errors import BayError, IndexStoreError
+from baywindow.uncollected import uncollected
 
 OLD_VERSIONS_KEPT = timedelta(hours=1)  # readers that opened an older version may go on reading it for so long
 NOTHING_KEPT = timedelta(milliseconds=1)  # zero would do, but LanceDB warns of it
@@ -155,7 +156,8 @@ class Store:
     def _connection(self) -> Any:
         if self._db is None:
             bounded_builders()
-            import lancedb
+            with uncollected():
+                import lancedb
 
             with self.translated():
                 self._db = lancedb.connect(self.uri)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from baywindow.uncollected import uncollected
+
 if TYPE_CHECKING:
     from baywindow.models.transformers.model import TransformersModel
 
@@ -16,6 +18,7 @@ __all__ = ["TransformersModel"]
 def __getattr__(name: str) -> Any:
     if name != "TransformersModel":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from baywindow.models.transformers.model import TransformersModel
+    with uncollected():
+        from baywindow.models.transformers.model import TransformersModel
 
     return TransformersModel
