@@ -18,7 +18,7 @@ def read_once(say: Callable[[str], None]) -> Iterator[None]:
     import numpy as np
     from transformers import modeling_gguf_pytorch_utils
 
-    class Reader(gguf.GGUFReader):  # type: ignore[misc] - the library has no types
+    class Reader(gguf.GGUFReader):  # type: ignore[misc]  # the library has no types
         """Parses a view of the mapped file: cutting the map itself costs a call of Python's for each of a million strings."""
 
         def _build_fields(self, offs: int, count: int) -> int:
