@@ -18,12 +18,13 @@ import pytest
 from baywindow.errors import SourceError
 from baywindow.models.base import Message
 from baywindow.models.prefixes import State
+from baywindow.models.stable import stable_part
 from baywindow.models.together import Interleaved
 from baywindow.server.engine import Engine
 from baywindow.server.keys import Keys
 from baywindow.server.prefixes import CacheOptions, PrefixStore
 from baywindow.server.prefixes.disk import BESIDE, GONE, Disk
-from baywindow.server.prefixes.keys import names_of, stable_part
+from baywindow.server.prefixes.keys import names_of
 from baywindow.server.prefixes.memory import Memory
 from baywindow.server.prefixes.store import KeptPrefix, Rates
 
@@ -174,10 +175,13 @@ def test_a_full_disk_answers_and_says_so_once(serve, talker, wait_until, caplog)
 def test_a_name_stands_for_all_that_a_state_depends_on():
     ids = list(range(600))
     names = names_of(ids, "a", ("model", "recipe"))
-    assert len(set(names)) == len(names) == 2
-    assert names_of(ids[:511], "a", ("model", "recipe")) == names[:1]
-    assert names_of([*ids[:300], 7, *ids[301:]], "a", ("model", "recipe"))[0] == names[0]
-    assert names_of([*ids[:300], 7, *ids[301:]], "a", ("model", "recipe"))[1] != names[1]
+    assert [tokens for tokens, _ in names] == [256, 512, 600]
+    assert len(set(names)) == 3
+    assert names_of(ids[:512], "a", ("model", "recipe")) == names[:2]
+    assert names_of(ids[:511], "a", ("model", "recipe"))[0] == names[0]
+    for at, same in ((300, 1), (512, 2), (599, 2)):
+        other = names_of([*ids[:at], 7, *ids[at + 1 :]], "a", ("model", "recipe"))
+        assert [one == two for one, two in zip(names, other, strict=True)] == [n < same for n in range(3)]
     for tenant, bound_to in (
         ("b", ("model", "recipe")),
         ("a", ("model2", "recipe")),
@@ -203,13 +207,35 @@ def test_memory_lets_the_least_recently_used_go():
     memory = Memory(300)
     for name in "abc":
         assert memory.put(name, Words())
-    memory.get("a")
+    memory.get("a", 512)
     memory.put("d", Words())
     assert [name in memory for name in "abcd"] == [True, False, True, True]
     assert not memory.put("e", Words(nbytes=301))
     assert (memory.nbytes, len(memory)) == (300, 3)
     memory.put("a", Words(nbytes=250))
     assert (memory.nbytes, len(memory)) == (250, 1)
+
+
+class Cut(Words):
+    """Can be cut back."""
+
+    def upto(self, tokens):
+        return Words(tokens, 50)
+
+
+def test_memory_finds_a_state_by_its_whole_blocks_as_long_as_one_is_left():
+    memory = Memory(300)
+    memory.put("ab", Cut(600), "a")
+    memory.put("ac", Cut(700), "a")
+    assert ("a" in memory, memory.get("a", 512).tokens, memory.get("ac", 700).tokens, len(memory)) == (True, 512, 700, 2)
+    memory.put("d", Words(nbytes=150))  # in the place of the one that was used least recently
+    assert ["ab" in memory, "ac" in memory, memory.get("a", 512).tokens] == [False, True, 512]
+    memory.put("d", Words(nbytes=250))
+    assert ("a" in memory, memory.get("a", 512), memory.nbytes) == (False, None, 250)
+    memory.put("ab", Cut(600, 30), "a")
+    memory.put("ab", Cut(600, 40), "a")
+    memory.put("e", Words(nbytes=300))
+    assert "a" not in memory
 
 
 def test_disk_lets_the_least_recently_used_go(tmp_path):

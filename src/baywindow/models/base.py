@@ -209,8 +209,8 @@ class LanguageModel(ABC):
         return Interleaved.of(self, prompts, samplings)
 
     def beginning(self, prompt: Prompt | str, stable: Prompt | str, sampling: Sampling) -> tuple[int, ...]:
-        """Ids of the whole blocks (`models.prefixes`) with which both texts begin; something of ``prompt`` is left behind them. Empty for
-        models that keep no such thing, as this default."""
+        """Ids with which both texts begin, as a beginning to be kept (`models.prefixes`); something of ``prompt`` is left behind them.
+        Empty for models that keep no such thing, as this default."""
         return ()
 
     def batches(self, lengths: Sequence[int], new_tokens: int) -> list[list[int]]:

@@ -194,18 +194,23 @@ class Engine:
 
 
 def _stored(row: Row) -> Hashable:
-    """The key of a row's prefix where some of it is kept: such rows are read on from there, together with those that begin alike. With
-    techniques inside each goes alone: over a shared beginning a batch with them gave other replies than each row by itself."""
+    """What a row's prefix begins with, where some of it is kept: such rows are read on from there, together with those that begin alike.
+    With techniques inside each goes alone: over a shared beginning a batch with them gave other replies than each row by itself."""
     if row.prefix is None or not row.prefix.is_stored():
         return None
-    return (row.prefix.key, id(row)) if row.inside else row.prefix.key
+    return (row.prefix.near, id(row)) if row.inside else row.prefix.near
 
 
 def _common(rows: Sequence[Row]) -> KeptPrefix | ReadOnce | None:
-    """The prefix of all rows. Different ones are read together as they are, and nothing is kept of them: a batch is worth more."""
-    keys = {row.prefix.key if row.prefix is not None else None for row in rows}
-    alone = len(rows) == 1 or not rows[0].inside
-    return rows[0].prefix if len(keys) == 1 and alone else None
+    """The prefix of all rows, or its whole blocks if only those are the same. Different ones are read together as they are, and nothing is
+    kept of them: a batch is worth more."""
+    first = rows[0].prefix
+    if len(rows) == 1 or first is None:
+        return first
+    others = [row.prefix for row in rows]
+    if rows[0].inside or not all(other is not None and other.near == first.near for other in others):
+        return None
+    return first if all(other is not None and other.key == first.key for other in others) else first.in_blocks()
 
 
 def _gone(row: Row) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from baywindow.errors import ContextLengthError
 from baywindow.models.base import Completion, Held, Inspection, LanguageModel, Message, Prompt, Sampling, Score, Stream, Want
-from baywindow.models.prefixes import Prefix
+from baywindow.models.prefixes import BLOCK_TOKENS, Prefix
 from baywindow.models.together import Interleaved, Together
 from baywindow.registry import Technique
 from baywindow.server.engine import Engine, Inside, Row
@@ -157,11 +157,11 @@ class Queued(Wrapped):
         return [stream.completion for stream in streams]
 
     def together(self, prompts: Sequence[Prompt | str], samplings: Sequence[Sampling], prefix: Prefix | None = None) -> Together:
-        """All in the queue at once. A prompt of several replies is read once, as far as its whole blocks go, also where nothing is kept."""
+        """All in the queue at once. A prompt of several replies is read once, also where nothing is kept, unless it is short."""
         once = None
         if len(prompts) > 1 and all(prompt == prompts[0] for prompt in prompts):
             ids = self.inner.beginning(prompts[0], prompts[0], samplings[0])
-            once = ReadOnce(ids) if ids else None
+            once = ReadOnce(ids) if len(ids) >= BLOCK_TOKENS else None
         return Interleaved(self._streams([self._row(p, s, again=True, once=once) for p, s in zip(prompts, samplings, strict=True)]))
 
     def score(self, prompt: str | Prompt, continuation: str) -> Score:

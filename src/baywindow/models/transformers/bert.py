@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from baywindow.models.transformers.dense import Dense
+
 # Tokens of one pass: enough for the matrix products, few enough for the processor's cache.
 PASS_TOKENS = 2048
 MEAN_ONLY = {"pooling_mode_mean_tokens": True}
@@ -27,13 +29,13 @@ MEAN_ONLY = {"pooling_mode_mean_tokens": True}
 
 @dataclass(frozen=True)
 class Layer:
-    """One block's weights. ``qkv`` is (3 dim, dim); the pairs are (weight, bias)."""
+    """One block's weights. ``qkv`` gives 3 dim; the norms are (weight, bias)."""
 
-    qkv: tuple[Tensor, Tensor]
-    out: tuple[Tensor, Tensor]
+    qkv: Dense
+    out: Dense
     after_attention: tuple[Tensor, Tensor]
-    up: tuple[Tensor, Tensor]
-    down: tuple[Tensor, Tensor]
+    up: Dense
+    down: Dense
     after: tuple[Tensor, Tensor]
 
 
@@ -76,20 +78,19 @@ class Bert:
         x = self._normed(self._words[ids] + self._places[places], self._first)
         runs = [(n, len(list(same))) for n, same in groupby(lengths)]
         for layer in self._layers:
-            x = self._normed(x + functional.linear(self._attended(x, layer, runs), *layer.out), layer.after_attention)
-            inner = functional.gelu(functional.linear(x, *layer.up))
-            x = self._normed(x + functional.linear(inner, *layer.down), layer.after)
+            x = self._normed(x + layer.out(self._attended(x, layer, runs)), layer.after_attention)
+            x = self._normed(x + layer.down(layer.up.gelu(x)), layer.after)
         return torch.cat([part.float().mean(1) for part in _blocks(x, runs)])
 
     def _attended(self, x: Tensor, layer: Layer, runs: Sequence[tuple[int, int]]) -> Tensor:
         """What attention reads, each text by itself: (token, dim)."""
         found = []
-        for block in _blocks(functional.linear(x, *layer.qkv), runs):
+        for block in _blocks(layer.qkv(x), runs):
             texts, tokens, _ = block.shape
             q, k, v = block.view(texts, tokens, 3, self._heads, -1).permute(2, 0, 3, 1, 4)
             read = functional.scaled_dot_product_attention(q, k, v)
             found.append(read.transpose(1, 2).reshape(texts * tokens, -1))
-        return torch.cat(found)
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def _normed(self, x: Tensor, norm: tuple[Tensor, Tensor]) -> Tensor:
         return functional.layer_norm(x, x.shape[-1:], *norm, self._eps)
@@ -134,11 +135,11 @@ def _blocks(x: Tensor, runs: Sequence[tuple[int, int]]) -> list[Tensor]:
 def _layer(weights: dict[str, Tensor], name: str) -> Layer:
     of_qkv = [_pair(weights, f"{name}.attention.self.{part}") for part in ("query", "key", "value")]
     return Layer(
-        qkv=(torch.cat([w for w, _ in of_qkv]), torch.cat([b for _, b in of_qkv])),
-        out=_pair(weights, f"{name}.attention.output.dense"),
+        qkv=Dense(torch.cat([w for w, _ in of_qkv]), torch.cat([b for _, b in of_qkv])),
+        out=Dense(*_pair(weights, f"{name}.attention.output.dense")),
         after_attention=_pair(weights, f"{name}.attention.output.LayerNorm"),
-        up=_pair(weights, f"{name}.intermediate.dense"),
-        down=_pair(weights, f"{name}.output.dense"),
+        up=Dense(*_pair(weights, f"{name}.intermediate.dense")),
+        down=Dense(*_pair(weights, f"{name}.output.dense")),
         after=_pair(weights, f"{name}.output.LayerNorm"),
     )
 

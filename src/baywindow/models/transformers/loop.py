@@ -36,8 +36,9 @@ class Choose(Protocol):
 class Feed:
     """One generation: ``rows`` of prompt ids; ``alive`` is asked before every forward, and False ends the loop.
 
-    ``cache`` may already hold a context, the same for all rows; then ``rows`` are what follows it. ``phase`` is told before each piece
-    of the prompt whether ``more`` follow or it is the ``last``, and when the prompt is ``done``: some caches act on a whole prompt.
+    ``cache`` may already hold a context, the same for all rows; then ``rows`` are what follows it. A piece of the prompt ends after
+    ``border`` tokens of it. ``phase`` is told before each piece whether ``more`` follow or it is the ``last``, and when the prompt is
+    ``done``: some caches act on a whole prompt.
     """
 
     rows: Sequence[Sequence[int]]
@@ -45,6 +46,7 @@ class Feed:
     cache: Any
     alive: Callable[[], bool]
     pad: int = 0
+    border: int = 0
     phase: Callable[[Any, str], None] = lambda cache, phase: None
 
 
@@ -63,7 +65,7 @@ def step_tokens(model: Any, feed: Feed, lock: AbstractContextManager[Any]) -> It
         mask = torch.cat([mask.new_ones(len(feed.rows), past), mask], dim=1)
     logits = None
     size = max(16, CHUNK_TOKENS.get(model.device.type, 512) // len(feed.rows))
-    for start, end in _pieces(ids.shape[1], size):
+    for start, end in [*pieces(0, feed.border, size), *pieces(feed.border, ids.shape[1], size)]:
         if not feed.alive():
             return
         with lock:
@@ -80,12 +82,12 @@ def step_tokens(model: Any, feed: Feed, lock: AbstractContextManager[Any]) -> It
             logits = forward(model, torch.tensor(chosen, device=ids.device)[:, None], mask, feed.cache)
 
 
-def _pieces(length: int, size: int) -> list[tuple[int, int]]:
+def pieces(start: int, end: int, size: int) -> list[tuple[int, int]]:
     """Borders of pieces of ``size`` tokens. The last one never has a single token, which would look like a step of decoding."""
-    starts = list(range(0, length, size))
-    if len(starts) > 1 and length - starts[-1] == 1:
+    starts = list(range(start, end, size))
+    if len(starts) > 1 and end - starts[-1] == 1:
         starts[-1] -= 1
-    return list(zip(starts, [*starts[1:], length], strict=True))
+    return list(zip(starts, [*starts[1:], end], strict=False))
 
 
 @torch.inference_mode()

@@ -21,9 +21,10 @@ from baywindow.models.base import Completion, Held, Inspection, LanguageModel, P
 from baywindow.models.clock import Clock
 from baywindow.models.gguf import Progress
 from baywindow.models.plain import plain_stops, turns_of
-from baywindow.models.prefixes import BLOCK_TOKENS, Prefix
+from baywindow.models.prefixes import BLOCK_TOKENS, LEAST_TOKENS, Prefix
 from baywindow.models.reading import Reader
 from baywindow.models.rendering import Piece, Renderer
+from baywindow.models.stable import stable_part
 from baywindow.models.together import Together
 from baywindow.registry import Technique
 
@@ -128,7 +129,7 @@ class TransformersModel(LanguageModel):
         reply = self._reply(len(ids), sampling, stops)
         clock = Clock(sampling.seconds)
         chooser = self.chooser(sampling)
-        feed = self._feed([ids], chooser, clock.running)
+        feed = self._feed([ids], chooser, clock.running, self.border(prompt, ids, sampling))
 
         def pieces() -> Iterator[str]:
             if sampling.max_new_tokens > 0:
@@ -149,7 +150,8 @@ class TransformersModel(LanguageModel):
         found: dict[int, Completion] = {}
         for group in batches([len(ids) for ids, _ in prepared], sampling.max_new_tokens, self.model):
             if clock.running():
-                found.update(zip(group, self._batch([prepared[i] for i in group], sampling, clock), strict=True))
+                border = self.border(prompts[group[0]], prepared[group[0]][0], sampling) if len(group) == 1 else 0
+                found.update(zip(group, self._batch([prepared[i] for i in group], sampling, clock, border), strict=True))
         unread = Completion(text="", prompt_tokens=0, generated_tokens=0, finish="deadline")
         return [found.get(i, unread) for i in range(len(prompts))]
 
@@ -159,13 +161,20 @@ class TransformersModel(LanguageModel):
         for prompt, sampling in zip(prompts, samplings, strict=True):
             ids, stops = self._ids_of(prompt, sampling)
             rows.append(Row(ids, sampling, self._reply(len(ids), sampling, stops)))
-        return Batch(self, rows, prefix)
+        border = self.border(prompts[0], rows[0].ids, samplings[0]) if len(rows) == 1 and prefix is None else 0
+        return Batch(self, rows, prefix, border)
 
     def beginning(self, prompt: Prompt | str, stable: Prompt | str, sampling: Sampling) -> tuple[int, ...]:
-        ids, same = self._ids_of(prompt, sampling)[0], self._ids_of(stable, sampling)[0]
-        alike = next((i for i, (a, b) in enumerate(zip(ids, same, strict=False)) if a != b), min(len(ids), len(same)))
-        alike = min(alike, len(ids) - 2)  # one token alone would be read as a step of decoding
-        return tuple(ids[: max(0, alike) // BLOCK_TOKENS * BLOCK_TOKENS])
+        ids = self._ids_of(prompt, sampling)[0]
+        return tuple(ids[: _alike(ids, self._ids_of(stable, sampling)[0])])
+
+    def border(self, prompt: Prompt | str, ids: Sequence[int], sampling: Sampling) -> int:
+        """After how many of a prompt's ids a piece ends when it is read by itself: where one ends too if its beginning is kept, so that
+        both replies are the same. 0: nowhere. On devices with longer pieces the two differ by rounding anyway."""
+        if self.attached_to or self.model.device.type != "cpu" or len(ids) <= LEAST_TOKENS:
+            return 0
+        alike = _alike(ids, self._ids_of(stable_part(prompt), sampling)[0])
+        return alike if alike >= LEAST_TOKENS else 0
 
     def _ids_of(self, prompt: Prompt | str, sampling: Sampling) -> tuple[list[int], tuple[str, ...]]:
         """Token ids and stop strings of a chat, or of a text to be continued."""
@@ -287,12 +296,15 @@ class TransformersModel(LanguageModel):
                 hint="choose a recipe that reads in parts, e.g. hybrid > rag or chain_of_agents",
             )
 
-    def _batch(self, prepared: Sequence[tuple[list[int], tuple[str, ...]]], sampling: Sampling, clock: Clock) -> list[Completion]:
+    def _batch(
+        self, prepared: Sequence[tuple[list[int], tuple[str, ...]]], sampling: Sampling, clock: Clock, border: int
+    ) -> list[Completion]:
         replies = [self._reply(len(ids), sampling, stops) for ids, stops in prepared]
         texts = [""] * len(replies)
         chooser = self.chooser(sampling, len(replies))
         if sampling.max_new_tokens > 0:
-            for tokens in loop.step_tokens(self.model, self._feed([ids for ids, _ in prepared], chooser, clock.running), self.lock):
+            feed = self._feed([ids for ids, _ in prepared], chooser, clock.running, border)
+            for tokens in loop.step_tokens(self.model, feed, self.lock):
                 for row, (reply, token) in enumerate(zip(replies, tokens, strict=True)):
                     texts[row] += "" if reply.done else reply.push(token)
                 if all(reply.done for reply in replies):
@@ -314,7 +326,7 @@ class TransformersModel(LanguageModel):
         """With the scores of its tokens, where they were asked for."""
         return replace(done, scores=scores_of(chooser.picks[row], self._decode, done.text)) if chooser.picks else done
 
-    def _feed(self, rows: Sequence[Sequence[int]], chooser: Chooser, alive: Callable[[], bool]) -> loop.Feed:
+    def _feed(self, rows: Sequence[Sequence[int]], chooser: Chooser, alive: Callable[[], bool], border: int) -> loop.Feed:
         pad = self.tokenizer.pad_token_id
         return loop.Feed(
             rows=rows,
@@ -322,6 +334,7 @@ class TransformersModel(LanguageModel):
             cache=self.new_cache(),
             alive=alive,
             pad=0 if pad is None else int(pad),
+            border=border,
             phase=self.cache_phase,
         )
 
@@ -338,6 +351,14 @@ class TransformersModel(LanguageModel):
         listed = self.model.generation_config.eos_token_id
         several = listed if isinstance(listed, list) else [listed]
         return frozenset(i for i in (*several, self.tokenizer.eos_token_id, self._renderer.turn_end()) if i is not None)
+
+
+def _alike(ids: Sequence[int], stable: Sequence[int]) -> int:
+    """How many tokens both begin with. No single token stands behind them or behind their whole blocks: it would be read as a step of
+    decoding."""
+    alike = next((i for i, (a, b) in enumerate(zip(ids, stable, strict=False)) if a != b), min(len(ids), len(stable)))
+    alike = max(0, min(alike, len(ids) - 2))
+    return alike - (alike % BLOCK_TOKENS == 1)
 
 
 def _window(model: Any, name: str, context: int | None) -> int:

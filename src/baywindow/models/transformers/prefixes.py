@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +19,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from baywindow import recipe
 from baywindow.errors import SourceError
-from baywindow.models.prefixes import Level, Prefix, State
+from baywindow.models.prefixes import Level, Prefix, State, whole_blocks
 from baywindow.models.transformers import loop
 from baywindow.window import Runtime
 from baywindow.window.base import Calibrated
@@ -39,17 +40,19 @@ def read(model: TransformersModel, prefix: Prefix, rows: int, alive: Callable[[]
     state = prefix.longest(states.load)
     cache, reused = (model.new_cache(), 0) if state is None else (states.give(state), state.tokens)
     ids = torch.tensor([prefix.ids], device=model.model.device)
-    size = loop.CHUNK_TOKENS.get(model.model.device.type, 512)
+    size, whole = loop.CHUNK_TOKENS.get(model.model.device.type, 512), whole_blocks(len(prefix.ids))
     started = time.perf_counter()
-    for start in range(reused, len(prefix.ids), size):
+    marked: Marked = {}
+    for start, end in [*loop.pieces(reused, whole, size), *loop.pieces(max(reused, whole), len(prefix.ids), size)]:
         if not alive():
             return cache, reused
-        piece = ids[:, start : start + size]
         with model.lock:
             model.cache_phase(cache, "more")
-            loop.forward(model.model, piece, piece.new_ones(1, start + piece.shape[1]), cache)
+            loop.forward(model.model, ids[:, start:end], ids.new_ones(1, end), cache)
+        if end == whole < len(prefix.ids):
+            marked = states.mark(cache)
     if reused < len(prefix.ids):
-        prefix.keep(states.take(cache), len(prefix.ids) - reused, time.perf_counter() - started)
+        prefix.keep(states.take(cache, marked), len(prefix.ids) - reused, time.perf_counter() - started)
     if rows > 1:
         cache.batch_repeat_interleave(rows)
     return cache, reused
@@ -64,12 +67,28 @@ class Layer:
     seen: int
 
 
+Marked = Mapping[int, Layer]  # layers, by number, as they were at the last whole block; those that cannot be cut back to it
+
+
 class Plain(State):
     """A stock cache. The tensors are those that it held: growing makes new ones."""
 
-    def __init__(self, layers: Sequence[Layer], tokens: int) -> None:
-        self.layers, self.tokens = tuple(layers), tokens
-        self.nbytes = sum(t.numel() * t.element_size() for layer in layers for t in (layer.keys, layer.values))
+    def __init__(self, layers: Sequence[Layer], tokens: int, marked: Marked = MappingProxyType({})) -> None:
+        self.layers, self.tokens, self.marked = tuple(layers), tokens, marked
+        self.nbytes = sum(t.numel() * t.element_size() for layer in (*layers, *marked.values()) for t in (layer.keys, layer.values))
+
+    def upto(self, tokens: int) -> State | None:
+        if tokens == self.tokens:
+            return self
+        found = []
+        for i, layer in enumerate(self.layers):
+            if layer.keys.shape[2] == layer.seen:  # nothing has slid away
+                found.append(Layer(layer.keys[:, :, :tokens], layer.values[:, :, :tokens], tokens))
+            elif i in self.marked and self.marked[i].seen == tokens:
+                found.append(self.marked[i])
+            else:
+                return None
+        return Plain(found, tokens)
 
     def save(self, folder: Path, level: Level) -> bool:
         tensors: dict[str, Tensor] = {}
@@ -86,12 +105,17 @@ class PlainStates:
     def __init__(self, model: Any) -> None:
         self._model = model
 
-    def take(self, cache: Any) -> State | None:
+    def mark(self, cache: Any) -> Marked:
+        """What the end of the whole blocks will need once more has been read: layers from which something slides away."""
+        return {i: _held(layer) for i, layer in enumerate(cache.layers) if isinstance(layer, DynamicSlidingWindowLayer)}
+
+    def take(self, cache: Any, marked: Marked) -> State | None:
         """None for a cache with layers of another kind, which may hold more than keys and values."""
         if not all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) and layer.is_initialized for layer in cache.layers):
             return None
-        layers = [Layer(own(layer.keys.to("cpu")), own(layer.values.to("cpu")), int(layer.get_seq_length())) for layer in cache.layers]
-        return Plain(layers, int(cache.get_seq_length()))
+        layers = [_held(layer) for layer in cache.layers]
+        needed = {i: layer for i, layer in marked.items() if layers[i].keys.shape[2] < layers[i].seen}
+        return Plain(layers, int(cache.get_seq_length()), needed)
 
     def give(self, state: State) -> Any:
         assert isinstance(state, Plain)
@@ -124,8 +148,12 @@ class PlainStates:
             raise SourceError(f"the kept context {folder} is damaged: its shapes are not this model's", hint="make it again")
 
 
+def _held(layer: Any) -> Layer:
+    return Layer(own(layer.keys.to("cpu")), own(layer.values.to("cpu")), int(layer.get_seq_length()))
+
+
 class Inside(State):
-    """A window cache in the middle of a prompt."""
+    """A window cache in the middle of a prompt, after whole blocks: it cannot be cut back to them."""
 
     def __init__(self, cache: WindowCache) -> None:
         self.cache = cache
@@ -144,7 +172,10 @@ class InsideStates:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
-    def take(self, cache: WindowCache) -> State | None:
+    def mark(self, cache: WindowCache) -> Marked:
+        return {}
+
+    def take(self, cache: WindowCache, marked: Marked) -> State | None:
         return Inside(copy.deepcopy(cache))
 
     def give(self, state: State) -> WindowCache:

@@ -31,13 +31,13 @@ class Row:
 class Batch(Together):
     """Rows that are done are fed on beside the others until the last one is: a cache that cannot give up a row need not.
 
-    ``prefix``: what all rows begin with; it is read once, or not at all where a state of it was kept.
+    ``prefix``: what all rows begin with; it is read once, or not at all where a state of it was kept. ``border``: see `loop.Feed`.
     """
 
-    def __init__(self, model: TransformersModel, rows: Sequence[Row], prefix: Prefix | None = None) -> None:
+    def __init__(self, model: TransformersModel, rows: Sequence[Row], prefix: Prefix | None = None, border: int = 0) -> None:
         self._model = model
         self._rows = rows
-        self._prefix = prefix
+        self._prefix, self._border = prefix, border
         self._reused = 0
         self._clocks = [Clock(row.sampling.seconds) for row in rows]
         self._choosers = [model.chooser(row.sampling) for row in rows]
@@ -56,6 +56,7 @@ class Batch(Together):
             cache=cache,
             alive=self._waiting,
             pad=0 if pad is None else int(pad),
+            border=self._border,
             phase=self._model.cache_phase,
         )
         for tokens in loop.step_tokens(self._model.model, feed, self._model.lock):

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from baywindow.models.prefixes import Load, Prefix, State
+from baywindow.models.prefixes import Load, Prefix, State, whole_blocks
 
 
 class ReadOnce(Prefix):
     """Rows with the same one run as a batch of their own, and read it once."""
 
     def __init__(self, ids: Sequence[int]) -> None:
-        self.ids, self.key = tuple(ids), object()
+        self.ids = tuple(ids)
+        self.key = self.near = object()
+
+    def in_blocks(self) -> ReadOnce:
+        """Its whole blocks alone."""
+        return ReadOnce(self.ids[: whole_blocks(len(self.ids))])
 
     def is_stored(self) -> bool:
         """As good as stored: rows that share it gain by going together, apart from others."""

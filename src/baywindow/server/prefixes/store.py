@@ -16,15 +16,15 @@ from pathlib import Path
 
 from baywindow.errors import ConfigError
 from baywindow.models.base import LanguageModel, Prompt, Sampling
-from baywindow.models.prefixes import BLOCK_TOKENS, Level, Load, Prefix, State
+from baywindow.models.prefixes import LEAST_TOKENS, Level, Load, Prefix, State, whole_blocks
+from baywindow.models.stable import stable_part
 from baywindow.recipe import Recipe
 from baywindow.registry import Technique
 from baywindow.server.prefixes.disk import Disk, bytes_of
-from baywindow.server.prefixes.keys import SHARED, names_of, stable_part
+from baywindow.server.prefixes.keys import SHARED, names_of
 from baywindow.server.prefixes.memory import Memory
 
 log = logging.getLogger("baywindow.server")
-LEAST_TOKENS = 2 * BLOCK_TOKENS  # of a prefix, and between two that are kept of one prompt
 MOST_WAITING = 4  # states to be written; they take memory beyond the bound
 PATIENCE_S = 30.0  # that a state waits for a moment without replies
 PAUSE_S = 60.0  # without writing after the disk was full
@@ -67,8 +67,11 @@ class PrefixStore:
     def of(
         self, model: LanguageModel, tenant: str, inside: tuple[Technique, ...], prompt: Prompt | str, sampling: Sampling
     ) -> KeptPrefix | None:
-        """The beginning of a prompt, if it is long enough to be kept."""
+        """The beginning of a prompt, if it is long enough to be kept. With techniques inside it is whole blocks: what they hold cannot be
+        cut back to those, and one that can be used for nothing but the same text would take twice the room."""
         ids = model.beginning(prompt, stable_part(prompt), sampling)
+        if inside:
+            ids = ids[: whole_blocks(len(ids))]
         if len(ids) < LEAST_TOKENS:
             return None
         bound_to = (model.state_kind, Recipe(inside).hash)
@@ -103,14 +106,21 @@ class PrefixStore:
 
 
 class KeptPrefix(Prefix):
-    """One prompt's beginning. ``names`` are those of its blocks, the last one for all of it."""
+    """One prompt's beginning. ``names``: of the ends of its blocks, and of its own (see `names_of`)."""
 
     key: str
+    near: str
 
-    def __init__(self, store: PrefixStore, ids: tuple[int, ...], names: list[str]) -> None:
-        self.ids, self.key = ids, names[-1]
+    def __init__(self, store: PrefixStore, ids: tuple[int, ...], names: list[tuple[int, str]]) -> None:
+        self.ids, self.key = ids, names[-1][1]
+        self.near = dict(names)[whole_blocks(len(ids))]
         self._store, self._names = store, names
         self._reused = 0
+
+    def in_blocks(self) -> KeptPrefix:
+        """Its whole blocks alone."""
+        whole = whole_blocks(len(self.ids))
+        return KeptPrefix(self._store, self.ids[:whole], [one for one in self._names if one[0] <= whole])
 
     def is_stored(self) -> bool:
         """Whether some of it is kept. It may be gone by the time it is asked for."""
@@ -129,8 +139,11 @@ class KeptPrefix(Prefix):
         self._store.rates.read(read_tokens, seconds)
         if state is None or len(self.ids) - self._reused < LEAST_TOKENS:
             return
-        if not self._store.memory.put(self.key, state):
-            self._store.write_later(self.key, state)
+        if self._put(self.key, state):
+            return
+        self._store.write_later(self.key, state)
+        if self.near != self.key and (shorter := state.upto(whole_blocks(state.tokens))) is not None:
+            self._store.write_later(self.near, shorter)
 
     def _longest(self, load: Load) -> State | None:
         store = self._store
@@ -142,7 +155,7 @@ class KeptPrefix(Prefix):
             path = store.disk.find(name)
             if path is not None and (state := self._load(name, path, tokens, tokens - least, load)) is not None:
                 return state
-        state = store.memory.get(held[1]) if held is not None else None
+        state = store.memory.get(held[1], held[0]) if held is not None else None
         if state is not None and held is not None:
             store.counts["memory"] += 1
             store.write_later(held[1], state)
@@ -166,14 +179,19 @@ class KeptPrefix(Prefix):
                 store.disk.remove(path)
             return None
         store.rates.loaded(size, time.perf_counter() - started)
-        store.memory.put(name, state)
+        self._put(name, state)
         store.counts["disk"] += 1
         return state
 
+    def _put(self, name: str, state: State) -> bool:
+        """Into memory, to be found by its whole blocks too."""
+        whole = whole_blocks(state.tokens)
+        can_be_cut = whole < state.tokens and state.upto(whole) is not None
+        return self._store.memory.put(name, state, dict(self._names)[whole] if can_be_cut else "")
+
     def _candidates(self) -> list[tuple[int, str]]:
         """Beginnings of this beginning that may be kept, longest first: tokens and name."""
-        found = [(BLOCK_TOKENS * (i + 1), name) for i, name in enumerate(self._names)]
-        return [one for one in reversed(found) if one[0] >= LEAST_TOKENS]
+        return [one for one in reversed(self._names) if one[0] >= LEAST_TOKENS]
 
 
 class Rates:
