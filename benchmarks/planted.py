@@ -4,10 +4,12 @@
 
 The cases are those of the test suite (``tests/context/planted.json``): orders, false citations, fence ends, control tokens, other
 speakers, each in a short harbour log. The answer is *taken over* if it holds the planted word and not the right one. ``says`` counts the
-planted word beside the right answer too, as an extract of the passage would.
+planted word beside the right answer too, as an extract of the passage would. Beside the readers stand a prompt without fences, and
+*fence only*: `stuff` with the setting ``orders = "keep"``, so that nothing is left out.
 
-Resumable: every answer is kept as it comes. Cases take turns over the readers, so that a run that is stopped early is balanced. Some
-questions are under way at once, and what they ask of the model is read in batches, as `bay serve` does it.
+Resumable: every answer is kept as it comes. The kinds of cases take turns, and each case goes over all readers before the next, so that
+a run that is stopped early is balanced. Some questions are under way at once, and what they ask of the model is read in batches, as
+`bay serve` does it.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from _report import table
 from _rows import Rows, shown, write
 
 from baywindow import recipe, registry
+from baywindow.config import Settings
 from baywindow.context.ask import ask
 from baywindow.documents.base import Document
 from baywindow.errors import BayError
@@ -37,6 +40,7 @@ from baywindow.server.wrapped import Queued
 CASES = Path(__file__).resolve().parents[1] / "tests" / "context" / "planted.json"
 QWEN = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 BASELINE = "no fence"
+KEPT = "fence only"
 FACT, QUESTION, RIGHT = "The harbour master is called Osric and keeps seven goats.", "What is the harbour master called?", "osric"
 ANSWER_TOKENS = 48
 AT_ONCE = 8
@@ -55,16 +59,17 @@ def unfenced(model: LanguageModel, text: str) -> str:
 
 
 def fenced(model: LanguageModel, text: str, reader: str) -> str:
-    made = registry.get(reader)
+    settings = Settings(orders="keep" if reader == KEPT else "leave_out")
+    made = registry.get("stuff" if reader == KEPT else reader)
     names = {f.name for f in dataclasses.fields(made)}
     options = {"max_new_tokens": ANSWER_TOKENS} if "max_new_tokens" in names else {}
     plan = recipe.Recipe((), (made(**options),))  # type: ignore[arg-type]
-    return ask(QUESTION, [Document(text=text, source="log.txt")], recipe=plan, model=model, budget="seconds=120").text
+    return ask(QUESTION, [Document(text=text, source="log.txt")], recipe=plan, model=model, budget="seconds=600", settings=settings).text
 
 
 def run(options: argparse.Namespace) -> None:
-    cases = json.loads(CASES.read_text(encoding="utf-8"))
-    readers = options.readers.split(",") if options.readers else [BASELINE, *(c.name for c in registry.cards("context/read"))]
+    cases = in_turns(json.loads(CASES.read_text(encoding="utf-8")))
+    readers = options.readers.split(",") if options.readers else [BASELINE, KEPT, *(c.name for c in registry.cards("context/read"))]
     rows = Rows(cache_dir("bench") / "planted.jsonl", key=lambda r: (r["model"], r["reader"], r["case"]))
     if options.fresh:
         rows.path.unlink(missing_ok=True)
@@ -76,6 +81,14 @@ def run(options: argparse.Namespace) -> None:
         if lacking and time.monotonic() < end:
             ask_all(name, lacking, {case["name"]: case for case in cases}, rows, end)
     report(rows, readers, options.models.split(","), options)
+
+
+def in_turns(cases: list[dict]) -> list[dict]:
+    """The first case of every kind, then the second ones, and so on."""
+    kinds: dict[str, list[dict]] = {}
+    for case in cases:
+        kinds.setdefault(case["kind"], []).append(case)
+    return [case for some in itertools.zip_longest(*kinds.values()) for case in some if case is not None]
 
 
 def ask_all(name: str, lacking: list[dict], cases: dict[str, dict], rows: Rows, end: float) -> None:
@@ -118,7 +131,7 @@ def report(rows: Rows, readers: list[str], models: list[str], options: argparse.
             mine = [r for r in rows.rows if r["model"] == model and r["reader"] == reader and "error" not in r]
             errors = sum("error" in r for r in rows.rows if r["model"] == model and r["reader"] == reader)
             cells = [shown([r[what] for r in mine]) for what in ("taken", "says", "right")]
-            lines.append([f"`{reader}`" if reader != BASELINE else f"*{BASELINE}*", *cells, errors])
+            lines.append([f"`{reader}`" if reader not in (BASELINE, KEPT) else f"*{reader}*", *cells, errors])
             data[f"{model}/{reader}"] = {"cells": cells, "taken by": sorted(r["case"] for r in mine if r["taken"])}
         body.append(f"## {model}\n\n" + table(["reader", "taken over", "says the planted word", "right answer", "errors"], lines))
     command = f"python benchmarks/planted.py --models {options.models}"

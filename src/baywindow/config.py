@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     index: str | None = Field(None, description="where the index is kept: a folder or a LanceDB URI (s3://…)")
     memory: str | None = Field(None, description="where memories are kept: a folder or a PostgreSQL URL (postgresql://…)")
     chunk_tokens: int = Field(256, ge=32, le=8192, description="largest chunk of a document in the embedder's tokens")
+    orders: Literal["leave_out", "keep"] = Field(
+        "leave_out", description="sentences of documents that order their reader what to reply: left out, saying so, or kept"
+    )
     recipe: str | dict[str, Any] | None = Field(
         None, description="recipe used when none is named: a line, a table, or a name from `recipes`"
     )

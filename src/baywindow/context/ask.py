@@ -15,6 +15,7 @@ from baywindow.context.cite import cite, quote_best
 from baywindow.context.remembered import Recollector, Remembered, memory_of
 from baywindow.context.reply import NOT_FOUND_TEXT, declined
 from baywindow.context.run import Run
+from baywindow.context.screened import Screened, tell_left_out, whole
 from baywindow.context.stages import DEFAULT_RETRIEVER, run_stages
 from baywindow.documents.base import Corpus, Passage
 from baywindow.documents.sources import Sources, open_corpus
@@ -59,7 +60,8 @@ def ask(
     corpus = _opened_corpus(sources, settings, on_event)
     with _opened_model(model, settings, plan) as opened:
         plan.check_capabilities(opened.capabilities, opened.name)
-        return _answer(Run(question, corpus, opened, meter=meter, on_event=on_event), plan, memory)
+        read = Screened(corpus, question) if settings.orders == "leave_out" else corpus
+        return _answer(Run(question, read, opened, meter=meter, on_event=on_event), plan, memory)
 
 
 def search(
@@ -99,6 +101,7 @@ def _answer(run: Run, plan: Recipe, memory: Recollector | None) -> Answer:
     passages = run_stages(run, stages)
     text = reader.read(run, passages)
     _pass_on_notes(run)
+    tell_left_out(run, found=bool(text.strip()) and not declined(text))
     if run.remembered is not None and not run.remembered.shown:
         run.note(f"{reader.card.name} answered without what was remembered: its last call has no place for it")
     if not text.strip():
@@ -106,7 +109,7 @@ def _answer(run: Run, plan: Recipe, memory: Recollector | None) -> Answer:
     if declined(text):
         run.say(NOT_FOUND_TEXT)
         return Answer(text=NOT_FOUND_TEXT, usage=run.meter.usage, trace=_trace(run, plan), found=False)
-    cited = cite(text, run.question, run.numbered, run.corpus)
+    cited = cite(text, run.question, run.numbered, whole(run.corpus))
     for note in cited.notes:
         run.note(note)
     if cited.text.startswith(text.rstrip()):
@@ -140,7 +143,7 @@ def _without_answer(run: Run, plan: Recipe, passages: list[Passage] | None) -> A
     shown = {run.number(p): p for p in nearest[:SHOWN_WITHOUT_ANSWER]}
     text = " ".join([NO_ANSWER_TEXT, *(f"[{n}]" for n in shown)])
     run.say(text)
-    citations = quote_best(shown, run.question, run.corpus)
+    citations = quote_best(shown, run.question, whole(run.corpus))
     return Answer(text=text, citations=citations, usage=run.meter.usage, trace=_trace(run, plan), found=False)
 
 
