@@ -126,5 +126,16 @@ def test_the_embedded_model_is_run_by_it_without_transformers() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     slow = default_embedder(device="cpu", dtype="float32")
     slow.__dict__["_bert"] = None
-    texts = ["How is rice cooked?", "a longer text about the moon and the sea " * 60, "Zürich, 3.5 % of it"]
-    np.testing.assert_allclose(default_embedder(device="cpu", dtype="float32").embed(texts), slow.embed(texts), atol=1e-6)
+    texts = ["How is rice cooked?", "a longer text about the moon and the sea " * 60, "Zürich, 3.5 % of it", "", " ", "x", "🌙" * 9]
+    texts += [
+        "Что написано в договоре?",
+        "契約はいつ終わりますか",
+        "متى ينتهي العقد؟",
+        "naïve café\u0301\x00\tend",
+        "word " * 254,
+        "word " * 255,
+    ]
+    expected = slow.embed(texts)
+    np.testing.assert_allclose(default_embedder(device="cpu", dtype="float32").embed(texts), expected, atol=1e-6)
+    alone = default_embedder(device="cpu", dtype="bfloat16")
+    assert min(float(alone.embed([text], "query")[0] @ vector) for text, vector in zip(texts, expected, strict=True)) > 0.999
