@@ -37,6 +37,14 @@ class Block:
     def length(self) -> int:
         return self.keys.shape[2]
 
+    @property
+    def heads(self) -> int:
+        return self.keys.shape[1]
+
+    def read(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the slots ``at`` [B, H, n], none negative: [B, H, n, D] and [B, H, n, Dv]."""
+        return rows_of_both(self.keys, self.values, at)
+
     def part(self, start: int, stop: int) -> Block:
         """A view of the slots ``start`` to ``stop``; positions are read when asked for."""
         return Block.unread(
@@ -53,7 +61,7 @@ class Block:
     @property
     def head_positions(self) -> Tensor:
         """[B, H, L]."""
-        return heads_of(self.positions, self.keys.shape[1])
+        return heads_of(self.positions, self.heads)
 
     @property
     def held(self) -> Tensor:
@@ -66,12 +74,13 @@ class Block:
         if index.shape[1] == 1 and self.positions.dim() == 2:
             positions = self.positions.gather(1, index[:, 0].clamp(min=0)).masked_fill(hole[:, 0], -1)
         else:
-            full = index.expand(-1, self.keys.shape[1], -1)
+            full = index.expand(-1, self.heads, -1)
             positions = self.head_positions.gather(2, full.clamp(min=0)).masked_fill(hole.expand_as(full), -1)
-        at = index.clamp(min=0).expand(-1, self.keys.shape[1], -1)
+        at = index.clamp(min=0).expand(-1, self.heads, -1)
+        keys, values = self.read(at)
         return Block(
-            keys=rows_of_heads(self.keys, at),
-            values=rows_of_heads(self.values, at),
+            keys=keys,
+            values=values,
             positions=positions,
             tags={name: tag.gather(2, at) for name, tag in self.tags.items()},
         )

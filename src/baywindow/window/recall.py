@@ -60,12 +60,19 @@ class Lookup(Held):
 class Recaller(InsideTechnique):
     """Looks up which held tokens a query reads. One a recipe; it may stand on what a reducer kept of the prompt."""
 
+    lays_apart: ClassVar[bool] = False  # True: what `near_tokens` does not name lies apart from the device, in every recipe
     counts_tokens: ClassVar[bool] = False  # True: its state names tokens by their order, not by slot, and outlives moved slots
 
     def lookup_queries(self, phase: Phase, n: int) -> int:
         """How many neighbouring queries of ``n`` share one lookup; 0: they attend to everything. By default single steps look up, and
         prompts and questions attend in full. A piece of a prompt is cut at multiples of the number, wherever it begins."""
         return 1 if phase == "decode" and n == 1 else 0
+
+    def near_tokens(self, info: ModelInfo, layer: LayerInfo) -> int | None:
+        """How many of the last slots are read by nearly every lookup. Older ones may lie apart (pinned host memory, a mapped file beside a
+        CPU), if the technique or a mover of the recipe wants it; then ``block.take`` brings single slots back, and ``block.keys`` and
+        `Held.keys` copies of all that they name. None: lookups of this layer go over everything that is held."""
+        return None
 
     @abstractmethod
     def learn(self, held: Held) -> None:

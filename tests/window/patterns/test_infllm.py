@@ -190,7 +190,7 @@ def test_a_step_reads_what_the_cost_says(tiny: Callable[..., Any], monkeypatch: 
 
     model, read = tiny("llama"), []
     kept = recalling.picked
-    monkeypatch.setattr(recalling, "picked", lambda block, index: (read.append(index.shape[-1]), kept(block, index))[1])
+    monkeypatch.setattr(recalling, "picked", lambda block, index, read_by: (read.append(index.shape[-1]), kept(block, index, read_by))[1])
     with attach(model, text()) as w:
         cache = w.prefill(IDS[:1])
         read.clear()

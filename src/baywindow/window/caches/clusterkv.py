@@ -12,7 +12,8 @@ out, the next may read.
 Departs from the paper: the query heads that share a key/value head read one set of clusters, ranked by the mean over these heads of the
 weight that attention would give to one key at the centroid (with one query head a key/value head that is the paper's order): a set
 for each would read keys several times. First centroids are keys at even distances, not random ones, so that runs repeat. Prompts
-and questions attend in full. The cache of recently used clusters on an accelerator is not built.
+and questions attend in full. Keys and values leave the device only with ``+ offload``: then clusters lie in host memory (beside a CPU: in
+a mapped temporary file), what a step read stays on the device for the next, as in the reference code, and only the rest is fetched.
 
 Shapes and units: tokens per key/value head; a step reads ``budget_tokens``, sinks included, and the tokens that are not clustered yet.
 State a layer: centroids float32 [B, H, C, D], sizes [B, H, C], members [B, H, N] (slots).
@@ -30,7 +31,7 @@ from torch import Tensor
 from baywindow.budget import Budgeted
 from baywindow.errors import ConfigError
 from baywindow.registry import technique
-from baywindow.window.base import Cost, Shape
+from baywindow.window.base import Cost, LayerInfo, ModelInfo, Shape
 from baywindow.window.caches._kmeans import Clusters, kmeans
 from baywindow.window.caches._slots import first_slots
 from baywindow.window.caches.base import CachePolicy
@@ -46,7 +47,7 @@ from baywindow.window.recall import Held, Lookup, Recaller
     departures=(
         "query heads of a key/value head read one set of clusters, ranked by their mean weight: separate sets would read keys repeatedly",
         "first centroids are keys at even distances instead of random ones, so that runs repeat",
-        "the cache of recently used clusters on an accelerator is not built: reading selected rows needs no copy on a CPU",
+        "clusters lie apart only with `+ offload`: where memory holds everything, bringing them back is a cost without a gain",
     ),
     slot="recall",
 )
@@ -68,6 +69,9 @@ class ClusterKV(CachePolicy, Budgeted, Recaller):
                 raise ConfigError.bad_value(name, getattr(self, name), "0 or more")
         if self.budget_tokens is not None and self.budget_tokens < self.sink_tokens:
             raise ConfigError.bad_value("budget_tokens", self.budget_tokens, f"at least sink_tokens={self.sink_tokens}")
+
+    def near_tokens(self, info: ModelInfo, layer: LayerInfo) -> int | None:
+        return None if layer.index < self.dense_layers else self.update_tokens
 
     def learn(self, held: Held) -> None:
         if held.layer.index < self.dense_layers:

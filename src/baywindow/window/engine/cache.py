@@ -47,6 +47,7 @@ class WindowCache(Cache):  # type: ignore[misc]
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
         self.pairs = (0, 0)  # computed where a pattern chose, and what attention to everything would have computed there
+        self.apart = (0, 0)  # tokens that lookups asked for of those laid apart, and how many of them were fetched
         self.watcher: Callable[[Seen], None] | None = None  # of a probing forward
 
     def store(self, layer_index: int) -> Store:
@@ -83,6 +84,10 @@ class WindowCache(Cache):  # type: ignore[misc]
     def count_pairs(self, read: int, dense: int) -> None:
         """Pairs of a query and a key that a pattern had computed, of those that attention to everything would compute."""
         self.pairs = (self.pairs[0] + read, self.pairs[1] + dense)
+
+    def count_apart(self, asked: int, fetched: int) -> None:
+        """Tokens of all heads that a lookup wants and that lie apart, and those that the lookup before had not brought."""
+        self.apart = (self.apart[0] + asked, self.apart[1] + fetched)
 
     def note(self, remark: str) -> None:
         """Something a person should see in the report, once."""
@@ -156,7 +161,7 @@ class WindowCache(Cache):  # type: ignore[misc]
         new.layers = [store.__deepcopy__(memo) for store in self.stores]
         new.mode, new.ids, new.notes = self.mode, list(self.ids), list(self.notes)
         new.protect_from, new.row_tokens, new.turn_from = self.protect_from, self.row_tokens, self.turn_from
-        new.pairs = self.pairs
+        new.pairs, new.apart = self.pairs, self.apart
         new.seconds, new.asked_after = dict(self.seconds), self.asked_after
         memo[id(self)] = new
         return new

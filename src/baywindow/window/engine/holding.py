@@ -12,6 +12,8 @@ from baywindow.errors import ConfigError
 from baywindow.window.base import LayerInfo, State
 from baywindow.window.block import Block, Flat, tensor_bytes
 from baywindow.window.caches.base import PlainSegment, Segment
+from baywindow.window.engine.apart import Apart, Looked
+from baywindow.window.engine.shelf import Shelf
 from baywindow.window.engine.tail import Tail
 
 
@@ -33,6 +35,7 @@ class Holding:
         self.tail: Tail | None = None
         self.states: dict[str, State] = {}
         self.watched: Watched | None = None
+        self.looked: Looked | None = None  # what the last lookup brought back of what lies apart
         self.holes = False  # some slot of the view may hold nothing
         self.gaps = False  # some row has padding behind a token
         self.pristine = True  # holds what every other pristine layer of its kind holds
@@ -70,10 +73,17 @@ class Holding:
             self.seen -= n
         self.probed = 0
 
+    @property
+    def shelf(self) -> Shelf | None:
+        """What lies apart. Nothing else is stored beside it."""
+        return self.segments[0] if self.segments and isinstance(self.segments[0], Shelf) else None
+
     def view(self) -> Block:
-        """Everything held, oldest first; the tail is a view of its buffer, stored segments are read."""
+        """Everything held, oldest first; the tail is a view of its buffer, what lies apart is read when asked for, other segments now."""
         if self.tail is not None and not self.segments:
             return self.tail.block
+        if self.tail is not None and (shelf := self.shelf) is not None:
+            return Apart.of(shelf, 0, shelf.length, self.tail.block)
         blocks = [segment.flat().block() for segment in self.segments]
         if self.tail is not None:
             blocks.append(self.tail.block)
@@ -83,7 +93,7 @@ class Holding:
         """Hold this and nothing else: as a tail where all rows and heads hold the same number (or ``dense`` asks for it, at the price
         of holes), else end to end."""
         held = block.held
-        self.pristine, self.moved = False, True
+        self.pristine, self.moved, self.looked = False, True, None
         if dense or int(held.min()) == int(held.max()):
             self.segments = []
             self.tail = Tail(block, plain=dense)
@@ -137,6 +147,15 @@ class Holding:
             self.pristine, self.moved = False, self.moved or self.holes
         self.segments = [put(segment, device) for segment in self.segments]
 
+    def lay_apart(self, near: int, group: int) -> None:
+        """Move all but the newest ``near`` slots to the shelf, if there are ``group`` of them. Tokens that carry tags stay."""
+        if self.tail is None or self.tail.tags or len(self.tail) - near < group or (self.segments and self.shelf is None):
+            return
+        old = self.tail.block.first(len(self.tail) - near)
+        self.segments = [Shelf.of(old) if self.shelf is None else self.shelf.append(old)]
+        self.tail.drop_first(old.length)
+        self.pristine = False
+
     def trim(self) -> None:
         """Forget what the sliding window can no longer reach. By position, not by slot: a row with padding in its middle reaches
         further back in slots."""
@@ -176,6 +195,7 @@ class Holding:
         if self.tail is not None:
             found += self.tail.tensors()
         found += [t for state in self.states.values() for t in state.values()]
+        found += self.looked.tensors() if self.looked else []
         return found + ([self.watched.queries, self.watched.q_pos] if self.watched else [])
 
     def nbytes(self) -> int:
@@ -184,7 +204,9 @@ class Holding:
 
     def rows(self, index: Tensor) -> None:
         """Hold the batch rows ``index`` [B'] instead."""
-        self.moved = self.moved or (self.holes and bool(self.segments))  # what is stored end to end is padded to its longest row
+        self.looked = None
+        if self.holes and self.segments and self.shelf is None:
+            self.moved = True  # what is stored end to end is padded to its longest row
         self.segments = [s.rows(index) for s in self.segments]
         if self.tail is not None:
             self.tail = self.tail.rows(index.to(self.tail.keys.device))

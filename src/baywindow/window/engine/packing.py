@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from baywindow.window.engine.runtime import Runtime
     from baywindow.window.engine.store import Store
 
+GROUP_TOKENS = 256  # that are laid apart at once, if no mover says how many
+
 
 def pack(run: LayerRun, store: Store, phase: Phase) -> None:
     """Hand old tokens to those who pack them, and what is stored to the mover."""
+    if lay_apart(run, store):
+        return
     packer, narrower, mover = run.parts.quantiser, run.parts.narrower, run.parts.mover
     at = Packing(info=run.runtime.info, layer=run.layer, watched=lambda: _watched(run, store))
     if narrower is not None and phase == "prefill":
@@ -34,6 +38,16 @@ def pack(run: LayerRun, store: Store, phase: Phase) -> None:
         store.pack(packer.group_tokens, packer.residual_tokens, lambda flat: packer.encode(flat, at))
     if mover is not None:
         store.move(mover.group_tokens if packer is None else None, mover.put)
+
+
+def lay_apart(run: LayerRun, store: Store) -> bool:
+    """Put old tokens where lookups read them by slot, if this layer's tokens lie so."""
+    parts = run.parts
+    near = parts.recaller.near_tokens(run.runtime.info, run.layer) if parts.recaller is not None and parts.lays_apart else None
+    if near is None:
+        return False
+    store.lay_apart(near, parts.mover.group_tokens if parts.mover is not None else GROUP_TOKENS)
+    return True
 
 
 def join(runtime: Runtime, cache: WindowCache) -> None:

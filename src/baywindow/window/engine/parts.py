@@ -114,6 +114,12 @@ class Parts:
         return any(part.reads_surprisal for part in self.caches)
 
     @cached_property
+    def lays_apart(self) -> bool:
+        """Whether old tokens lie where only lookups read them. Where another cache drops, packs or joins tokens, they lie as it says."""
+        alone = all(part in (self.recaller, self.mover, self.codec) for part in self.caches)
+        return self.recaller is not None and alone and (self.recaller.lays_apart or self.mover is not None)
+
+    @cached_property
     def at_end(self) -> bool:
         """Whether some part acts on all layers together when the prompt is in."""
         return self.finisher is not None or self.joiner is not None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from baywindow.window.base import State, heads_of
-from baywindow.window.block import Block, rows_of_both
+from baywindow.window.block import Block
+from baywindow.window.engine.apart import Apart
 from baywindow.window.engine.masks import MaskSpec
 from baywindow.window.engine.store import Store
 from baywindow.window.recall import Held, Lookup, Phase, Recaller
@@ -78,7 +79,7 @@ def learn_prompt(runtime: Runtime, cache: WindowCache, *, at: int = -1, new: int
         run = LayerRun(runtime, layer, runtime.found.modules[layer.index], NO_QUERIES, store, {})
         block = store.view()
         recaller.learn(_held(run, states[-1], block, block.length - (new if layer.index <= at else 0)))
-        states[-1][LEARNED] = torch.ones(block.keys.shape[0], dtype=torch.bool)
+        states[-1][LEARNED] = torch.ones(store.batch_size, dtype=torch.bool)
         store.watched, unlearned = None, True
     if unlearned:
         recaller.conclude(states)
@@ -138,21 +139,32 @@ def at_angles(run: LayerRun, queries: Tensor, q_pos: Tensor) -> Tensor:
 
 def _attend(run: LayerRun, asked: Lookup, q: Tensor, index: Tensor | None) -> Tensor:
     run.picked_holes = index is not None and int(index.min()) < 0
-    block = asked.block if index is None else picked(asked.block, index)
+    block = asked.block if index is None else picked(asked.block, index, lambda at: _fetched(run, asked.block, at))
     run.shares_mask = False
     return run.attend(run.attending(q, block, asked.q_pos, asked.queries))
 
 
-def picked(block: Block, index: Tensor) -> Block:
-    """The slots ``index`` [B, H or 1, m] of a block, for reading once: only keys and values are gathered now."""
-    heads = block.keys.shape[1]
-    at = index.clamp(min=0).expand(-1, heads, -1)
+def _fetched(run: LayerRun, block: Block, at: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values of the slots ``at`` [B, H, m] (−1: a hole); what the last lookup brought back is not fetched again."""
+    store, cache = run.store, run.runtime.forward.cache
+    if not isinstance(block, Apart) or store is None or cache is None:
+        return block.read(at.clamp(min=0))
+    found = block.fetch(at, store.looked)
+    store.looked = found.looked
+    cache.count_apart(found.apart, found.brought)
+    return found.keys, found.values
+
+
+def picked(block: Block, index: Tensor, read: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Block:
+    """The slots ``index`` [B, H or 1, m] of a block, for reading once: only keys and values are gathered now, by ``read``."""
+    full = index.expand(-1, block.heads, -1)
 
     def positions() -> Tensor:
         alike = index.shape[1] == 1 and block.positions.dim() == 2
-        of = block.positions[:, None] if alike else heads_of(block.positions, heads)
-        found = of.gather(2, at[:, :1] if alike else at).masked_fill(index < 0, -1)
+        of = block.positions[:, None] if alike else heads_of(block.positions, block.heads)
+        at = (index if alike else full).clamp(min=0)
+        found = of.gather(2, at).masked_fill(index < 0, -1)
         return found[:, 0] if alike else found
 
-    keys, values = rows_of_both(block.keys, block.values, at)
+    keys, values = read(full)
     return Block.unread(keys=keys, values=values, tags={}, read=positions)

@@ -72,5 +72,13 @@ def report_of(runtime: Runtime, cache: WindowCache) -> Report:
         stock_nbytes=stock,
         seconds=dict(cache.seconds),
         question=question,
-        notes=tuple(cache.notes),
+        notes=(*cache.notes, *_lookups(cache)),
     )
+
+
+def _lookups(cache: WindowCache) -> list[str]:
+    """What lookups fetched of what lies apart, over all layers and heads."""
+    asked, fetched = cache.apart
+    if not asked:
+        return []
+    return [f"of {asked} tokens looked up apart from the device, {1 - fetched / asked:.0%} were there from the lookup before"]

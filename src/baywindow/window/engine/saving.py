@@ -23,6 +23,7 @@ from baywindow.window.block import Block
 from baywindow.window.caches.base import Codec, Segment
 from baywindow.window.engine.cache import WindowCache
 from baywindow.window.engine.holding import Watched
+from baywindow.window.engine.shelf import Shelf
 from baywindow.window.engine.store import Store
 from baywindow.window.engine.tail import Tail, own
 
@@ -171,7 +172,8 @@ def _restore(store: Store, described: Described, at: str, tensors: dict[str, Ten
         if one["kind"] not in Segment.kinds:
             raise SourceError(f"the saved context holds segments of an unknown kind, {one['kind']!r}", hint="make it again")
         segment = Segment.kinds[one["kind"]].restore({name: get(f"segment{j}.{name}") for name in one["names"]})
-        store.segments.append(mover.put(segment, get("tail.keys").device) if mover is not None else segment)
+        placed = mover is None or isinstance(segment, Shelf)
+        store.segments.append(segment if placed or mover is None else mover.put(segment, get("tail.keys").device))
     if "tags" in described:
         tags = {name: get(f"tag.{name}") for name in described["tags"]}
         block = Block(keys=get("tail.keys"), values=get("tail.values"), positions=get("tail.positions").long(), tags=tags)

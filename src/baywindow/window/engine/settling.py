@@ -11,7 +11,7 @@ from torch import Tensor
 from baywindow.window.block import Block
 from baywindow.window.caches.base import Moment, Phase, Seen
 from baywindow.window.engine.attending import Attending
-from baywindow.window.engine.packing import pack
+from baywindow.window.engine.packing import lay_apart, pack
 from baywindow.window.engine.store import Store
 
 if TYPE_CHECKING:
@@ -24,7 +24,11 @@ def settle(run: LayerRun, store: Store, attending: Attending | None, query: Tens
     if run.layer.is_sliding:
         store.trim()
         return
-    if cache is None or not run.parts.caches:
+    if cache is None:
+        return
+    if not run.parts.caches:
+        if cache.mode != "probe":
+            lay_apart(run, store)
         return
     started = time.perf_counter()
     phase = run.phase(query.shape[2])
@@ -35,7 +39,7 @@ def settle(run: LayerRun, store: Store, attending: Attending | None, query: Tens
         cache.watcher(_seen(run, store, attending, query, visible, {}))
     if cache.mode != "probe":
         _watch(run, store, attending, query, visible, phase)
-        if cache.mode != "hold":
+        if not lay_apart(run, store) and cache.mode != "hold":
             reduce(run, store, phase)
             if not _packed_later(run, phase):
                 pack(run, store, phase)

@@ -102,7 +102,7 @@ class Store(Holding, CacheLayerMixin):  # type: ignore[misc]
     def __deepcopy__(self, memo: dict[int, Any]) -> Store:
         """A copy that shares nothing that can change: the tail is copied, segments are never modified and stay shared."""
         new = copy.copy(self)
-        new.segments = list(self.segments)
+        new.segments, new.looked = list(self.segments), None
         new.tail = self.tail.rows(torch.arange(self.batch_size, device=self.tail.keys.device)) if self.tail is not None else None
         new.states = {name: {key: t.clone() for key, t in state.items()} for name, state in self.states.items()}
         memo[id(self)] = new

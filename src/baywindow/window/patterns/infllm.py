@@ -7,14 +7,15 @@ Idea: what leaves the window of ``local_tokens`` is filed in blocks. A token's s
 behind it (Eq. 4); the mean key of a block's ``representatives`` best tokens stands for the block. Text is read in pieces of
 ``piece_tokens``; each piece, and each step of decoding, looks up the ``blocks`` blocks that its mean query matches best, alike for all
 heads. Whatever lies beyond the window (first tokens, blocks, tokens on their way into a block) is met at the window's own largest
-distance, so no distance is one the model was not trained for. One softmax runs over all of it.
+distance, so no distance is one the model was not trained for. One softmax runs over all of it. Far blocks lie apart: in host memory
+beside an accelerator, in a mapped temporary file beside a CPU; only those looked up come back.
 
 Departs from the paper: representatives are chosen for a key/value head, by the mean of its query heads, where the reference chooses for
-each query head. Scores are the paper's dot products; the reference code uses attention weights, which no fused kernel gives. Far blocks
-lie where the recipe says (``+ offload``); there is no second cache for recently used ones.
+each query head. Scores are the paper's dot products; the reference code uses attention weights, which no fused kernel gives. On the device
+stays what the last lookup read, where the reference keeps the 32 blocks used last.
 
 Shapes and units: tokens; block keys [B, blocks, H, D]; the queries of a window [B, H, window, D] are kept until the blocks they score are
-filed. The number of tokens a query reads is constant.
+filed. The number of tokens a query reads is constant, and so is what lies on the device, but for one block key in ``block_tokens``.
 
 Cost: scoring a block is a running sum over queries and one product a token; a lookup one product a block.
 
@@ -31,7 +32,7 @@ from torch import Tensor
 
 from baywindow.errors import ConfigError, RecipeError
 from baywindow.registry import Technique, technique
-from baywindow.window.base import UNLIMITED_TOKENS, Cost, ModelInfo, Shape, group_mean
+from baywindow.window.base import UNLIMITED_TOKENS, Cost, LayerInfo, ModelInfo, Shape, group_mean
 from baywindow.window.caches.base import Finisher, Reducer
 from baywindow.window.patterns._capped import capped_beyond
 from baywindow.window.patterns.base import Pattern
@@ -48,12 +49,13 @@ from baywindow.window.recall import Held, Lookup, Phase, Recaller
     departures=(
         "representatives are chosen for a key/value head by the mean of its query heads: one block key for what shares keys",
         "scores are the paper's mean dot products; the reference code uses attention weights, which no fused kernel gives",
-        "no second cache of recently used blocks beside the place where far blocks lie",
+        "the device keeps the blocks of the last lookup, not those of the last few: what one piece reads, the next mostly reads again",
     ),
 )
 class InfLLM(Recaller, Pattern):
     hides_pairs: ClassVar[bool] = False
     counts_tokens: ClassVar[bool] = True
+    lays_apart: ClassVar[bool] = True
     remembers: ClassVar[bool] = True
 
     sink_tokens: int = 128
@@ -100,6 +102,9 @@ class InfLLM(Recaller, Pattern):
 
     # -- lookups ----------------------------------------------------------------------------------------------------------------
 
+    def near_tokens(self, info: ModelInfo, layer: LayerInfo) -> int:
+        return self.local(info) + self.block_tokens
+
     def lookup_queries(self, phase: Phase, n: int) -> int:
         return self.piece_tokens
 
@@ -107,7 +112,7 @@ class InfLLM(Recaller, Pattern):
         """All that lookups need is written down while the text is read; here only the room for it is made, once."""
         if "queries" in held.state:
             return
-        local, (B, H, _, D) = self.local(held.info), held.block.keys.shape
+        local, (B, H, _, D) = self.local(held.info), held.block.keys.shape  # nothing lies apart yet
         ring = local + self.piece_tokens + 2 * self.block_tokens
         held.state["queries"] = held.block.keys.new_zeros(B, H, ring + 1, D)  # by rank modulo `ring`; the last place takes padding
         held.state["keys"] = held.block.keys.new_zeros(B, 0, H, D)

@@ -55,9 +55,10 @@ def sort(tensors: dict[str, Tensor]) -> tuple[list[Coded], dict[str, Tensor]]:
 
 
 def _runs(tensor: Tensor, at: str, tensors: dict[str, Tensor]) -> tuple[Tensor, ...] | None:
-    if at.endswith(".tail"):
-        return rows_of(tensor) if tensor.dim() == 4 else None
     parts = {name.rpartition(".")[2] for name in tensors if name.startswith(at + ".")}
+    if tensor.dim() == 4:  # by slot, as in a tail
+        by_slot = at.endswith(".tail") or parts - {"starts", "positions"} == {"keys", "values", "counts"}
+        return rows_of(tensor) if by_slot else None
     if parts != {"keys", "values", "positions", "counts"} or tensor.dim() != 2:
         return None
     counts = tensors[f"{at}.counts"].flatten().tolist()
