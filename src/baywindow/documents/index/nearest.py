@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baywindow.documents.bm25 import best_first
+from baywindow.documents.index import asked
 from baywindow.documents.index.places import Places
 from baywindow.documents.index.rows import FILE_BITS
 
@@ -52,18 +53,15 @@ class Approximate:
     spare: int = 0
 
     def search(self, query: NDArray[np.float32], k: int) -> Near:
-        asked = self.table.search(query, vector_column_name="vector").distance_type(DISTANCE).nprobes(self.nprobes)
-        if self.condition is not None:
-            asked = asked.where(self.condition, prefilter=True)
-        rows = asked.with_row_id(True).select(["_distance"]).limit(k + self.spare).to_arrow()
+        rows = asked.by_vector(self.table, query, "vector", k + self.spare, self.condition, DISTANCE, self.nprobes)
         ids = self.places.ids(rows["_rowid"].to_numpy()).tolist()
         return [(i, 1.0 - d / 2) for i, d in zip(ids, rows["_distance"].to_pylist(), strict=True)]
 
 
 def load_flat(table: Any, numbers: NDArray[np.int64] | None, condition: str | None) -> Flat:
     """The vectors of some files (None: all)."""
-    asked = table.search().select(["id", "vector"])
-    rows = (asked.where(condition) if condition is not None else asked).to_arrow()
+    wanted = table.search().select(["id", "vector"])
+    rows = (wanted.where(condition) if condition is not None else wanted).to_arrow()
     ids = rows["id"].to_numpy()
     dim = rows.schema.field("vector").type.list_size
     # combine_chunks gives one array, or none where there are no rows.

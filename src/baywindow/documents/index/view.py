@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from baywindow.documents.base import Passage
+from baywindow.documents.index import asked
 from baywindow.documents.index.nearest import FLAT_LIMIT, Approximate, Flat, Near, load_flat
 from baywindow.documents.index.places import Places
 from baywindow.documents.index.plan import is_below
@@ -59,13 +59,8 @@ class View:
 
     def by_words(self, query: str, k: int) -> Near:
         """Chunk ids by BM25, best first."""
-        from lancedb.query import MatchQuery
-
-        asked = self._store.table("chunks").search(MatchQuery(query, "text")).with_row_id(True)
-        if self._condition is not None:
-            asked = asked.where(self._condition, prefilter=True)
         with self._store.translated():
-            rows = asked.select(["_score"]).limit(k + self._leftovers).to_arrow()
+            rows = asked.by_words(self._store.table("chunks"), query, "text", k + self._leftovers, self._condition)
             ids = self._places.ids(rows["_rowid"].to_numpy())
         return self._finished(zip(ids.tolist(), rows["_score"].to_pylist(), strict=True), k)
 
@@ -83,8 +78,9 @@ class View:
         """Passages of chunk ids, in their order; ids that this version does not have are left out."""
         with self._store.translated():
             rows = self._places.fetched([i for i, _ in hits], FOUND)
-        found = dict(zip(rows["id"].to_pylist(), self._passages(rows, [0.0] * len(rows)), strict=True))
-        return [replace(found[i], score=score) for i, score in hits if i in found]
+        ids, scores = rows["id"].to_pylist(), dict(hits)
+        found = dict(zip(ids, self._passages(rows, [scores[i] for i in ids]), strict=True))
+        return [found[i] for i, _ in hits if i in found]
 
     def stored_vectors(self, passages: Sequence[Passage]) -> dict[int, NDArray[np.float32]]:
         """Stored vectors by the passage's place in the list; those without one are left out."""
@@ -177,7 +173,7 @@ class View:
 
     @cached_property
     def _places(self) -> Places:
-        return Places(self._store.table("chunks"))
+        return Places(self._store.table("chunks"), [name for name in FOUND if name not in ("id", "text")])
 
     @cached_property
     def _leftovers(self) -> int:
