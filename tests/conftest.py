@@ -115,6 +115,43 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     registry.clear()
 
 
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def write_qwen() -> Callable[..., Path]:
+    """Writes a folder as `from_pretrained` takes it: two Qwen2 blocks with random weights, one token a byte. ``template`` None: a base
+    model. Skips where the extra `local` is not installed."""
+    torch = pytest.importorskip("torch", reason="the extra `local` is not installed")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    def write(folder: Path, *, template: str | None = CHATML, window: int = 4096, seed: int = 0) -> Path:
+        special = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"]
+        vocabulary = {token: i for i, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+        inner = Tokenizer(models.BPE(vocabulary, []))
+        inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=inner, pad_token=special[0], eos_token=special[2], additional_special_tokens=special[1:2]
+        )
+        tokenizer.chat_template = template
+        torch.manual_seed(seed)
+        torch.set_num_threads(1)
+        config = Qwen2Config(
+            vocab_size=len(tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=window, initializer_range=0.2,
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
+        )  # fmt: skip
+        Qwen2ForCausalLM(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return write
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[pytest.TestReport]:
     """A skip whose reason says ``needs NAME`` fails if BAY_REQUIRE lists NAME: CI may not pass by leaving tests out."""

@@ -92,13 +92,11 @@ def test_a_server_that_does_not_answer_is_passed_over(bay, folder, running, monk
 
 
 @pytest.mark.slow
-def test_two_processes_and_a_model(tmp_path, folder):
+def test_two_processes_and_a_model(tmp_path, folder, write_qwen):
     """`bay serve` and `bay ask` as they are started from a shell, with a real tiny chat model: the same answer with and without."""
-    pytest.importorskip("torch", reason="the extra `local` is not installed")
-    made = tmp_path / "model"
+    made = write_qwen(tmp_path / "model", seed=3)
     script = "import sys; sys.argv = ['bay', *sys.argv[1:]]; from baywindow.cli.main import app; app()"
     env = {**os.environ, "BAY_HOME": str(tmp_path / "home"), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
-    write_chat_model(made)
 
     def ask(*more: str) -> tuple[dict, str]:
         command = ["ask", QUESTION, "garden.md", "--recipe", "full_text > rag(max_new_tokens=16)", "--model", str(made), "--json", *more]
@@ -126,33 +124,3 @@ def test_two_processes_and_a_model(tmp_path, folder):
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         process.communicate()
-
-
-def write_chat_model(folder) -> None:
-    """Random weights behind a chat template, one token a byte."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    inner = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(["<|im_end|>", "<|im_start|>", "<|endoftext|>", *alphabet])}, merges=[]))
-    inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", additional_special_tokens=["<|im_start|>"])
-    tokenizer.chat_template = (
-        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
-    )
-    torch.manual_seed(3)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        eos_token_id=0,
-        bos_token_id=None,
-        initializer_range=0.2,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)

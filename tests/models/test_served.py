@@ -32,37 +32,6 @@ TEXTS = [
 ]
 
 
-def write_model(folder: Path, *, chat: bool) -> Path:
-    """A tiny model with random weights and a window that holds a few passages, one token a byte."""
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    spec = spec_from_file_location("models_conftest", Path(__file__).with_name("conftest.py"))
-    made = module_from_spec(spec)
-    spec.loader.exec_module(made)
-    tokenizer = made.byte_tokenizer(chat=chat)
-    torch.manual_seed(3)
-    torch.set_num_threads(1)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        initializer_range=0.2,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 @dataclass
 class Pair:
     """A model, and the same one behind a server."""
@@ -73,9 +42,9 @@ class Pair:
 
 
 @contextmanager
-def both(base: Path, *, chat: bool):
+def both(folder: Path):
     """The server asks for keys, and has none but its own token to let anybody in."""
-    folder = write_model(base / ("chat" if chat else "base"), chat=chat)
+    base = folder.parent
     (base / "keys.json").write_text('[{"name": "ann", "id": "t1", "sha256": "00", "created_at": 0}]')
     model = TransformersModel(str(folder), device="cpu", dtype="float32")
     service = Service(Settings(), Options(port=0, local_token=TOKEN, require_keys=True), model=model, home=base)
@@ -100,14 +69,14 @@ def both(base: Path, *, chat: bool):
 
 
 @pytest.fixture(scope="module")
-def chat(tmp_path_factory):
-    with both(tmp_path_factory.mktemp("serve"), chat=True) as pair:
+def chat(tmp_path_factory, write_qwen):
+    with both(write_qwen(tmp_path_factory.mktemp("serve") / "chat", seed=3)) as pair:
         yield pair
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    with both(tmp_path_factory.mktemp("serve"), chat=False) as pair:
+def base(tmp_path_factory, write_qwen):
+    with both(write_qwen(tmp_path_factory.mktemp("serve") / "base", template=None, seed=3)) as pair:
         yield pair
 
 

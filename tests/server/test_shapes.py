@@ -140,40 +140,12 @@ def test_half_a_surrogate_pair_in_a_tool_is_the_clients_error(serve, caller):
 
 
 @pytest.fixture
-def tiny_server(serve, tmp_path):
+def tiny_server(serve, tmp_path, write_qwen):
     """A server with a model of random weights, one token a byte, and a template that shows tools."""
-    pytest.importorskip("torch", reason="the extra `local` is not installed")
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-
     from baywindow.models.transformers import TransformersModel
 
-    special = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
-    inner = Tokenizer(models.BPE({token: i for i, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])}, []))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token=special[0], eos_token=special[2], additional_special_tokens=special[1:2]
-    )
-    tokenizer.chat_template = TEMPLATE
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        initializer_range=0.2,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    return serve(TransformersModel(str(tmp_path), device="cpu", dtype="float32", name="tiny"))
+    folder = write_qwen(tmp_path / "model", template=TEMPLATE, window=1024)
+    return serve(TransformersModel(str(folder), device="cpu", dtype="float32", name="tiny"))
 
 
 def test_a_reply_is_held_to_a_schema(tiny_server):

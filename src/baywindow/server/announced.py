@@ -18,11 +18,13 @@ from urllib.parse import urlsplit
 import filelock
 
 from baywindow.home import data_dir
+from baywindow.models.embedders import EMBEDDED
 from baywindow.models.endpoint import is_loopback
 from baywindow.server.keys import write_private
 
 if TYPE_CHECKING:
     from baywindow.config import Settings
+    from baywindow.models.base import Embedder
     from baywindow.server.service import Service
 
 HEALTH_SECONDS = 2.0
@@ -32,13 +34,15 @@ LOCK_SECONDS = 5.0  # somebody may just be looking whether a process of the same
 @dataclass(frozen=True, kw_only=True)
 class Announced:
     """A running server. ``model`` is its name in requests; ``label``, ``instructed`` and ``window`` (tokens) are as `LanguageModel` has
-    them; ``device``, ``dtype`` and ``context`` are the settings that it was loaded with; ``version`` is Baywindow's."""
+    them; ``embedder`` is the fingerprint of the embedded embedder, empty where another one is served; ``device``, ``dtype`` and
+    ``context`` are the settings that the model was loaded with; ``version`` is Baywindow's."""
 
     url: str
     model: str
     label: str
     instructed: bool
     fingerprint: str
+    embedder: str
     window: int
     device: str
     dtype: str
@@ -51,6 +55,10 @@ class Announced:
         """Whether this is the model, held in the same way, that these settings would load for that fingerprint."""
         here = (fingerprint, settings.device, settings.dtype, settings.context, version())
         return here == (self.fingerprint, self.device, self.dtype, self.context, self.version)
+
+    def would_embed(self, fingerprint: str, settings: Settings) -> bool:
+        """Whether its vectors are those that these settings would make with the embedder of that fingerprint."""
+        return (fingerprint, settings.device, version()) == (self.embedder, self.device, self.version)
 
     def answers(self) -> bool:
         """Whether it says that it is well, at once."""
@@ -80,6 +88,7 @@ def announcement(service: Service, url: str) -> Announced | None:
         label=model.label,
         instructed=model.instructed,
         fingerprint=model.fingerprint,
+        embedder=_embedded(service.embedder),
         window=model.context_length,
         device=settings.device,
         dtype=settings.dtype,
@@ -88,6 +97,10 @@ def announcement(service: Service, url: str) -> Announced | None:
         version=version(),
         token=options.local_token,
     )
+
+
+def _embedded(embedder: Embedder | None) -> str:
+    return embedder.fingerprint if embedder is not None and embedder.name == EMBEDDED else ""
 
 
 def announce(what: Announced) -> Callable[[], None]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from baywindow.documents.base import Document
-from baywindow.models.base import Message
+from baywindow.models.base import Message, Role
 from baywindow.models.calling import Call
 
 QUESTION_CHARACTERS = 1500
@@ -32,7 +32,7 @@ Count = Callable[[str], int]
 class Turn:
     """One message as it was sent, its text parts apart. An assistant's may call tools, a tool's ``answers`` such a call."""
 
-    role: str  # system, user, assistant or tool
+    role: Role
     parts: tuple[str, ...]
     calls: tuple[Call, ...] = ()
     answers: Call | None = None
@@ -52,7 +52,7 @@ class Conversation:
     @property
     def messages(self) -> tuple[Message, ...]:
         """As the model is asked when everything fits; attached documents stand before the last user message."""
-        found = [Message(turn.role, turn.text, turn.calls, turn.answers) for turn in self.turns]  # type: ignore[arg-type]
+        found = [Message(turn.role, turn.text, turn.calls, turn.answers) for turn in self.turns]
         if self.attached:
             at = _last_user(self.turns)
             shown = "\n\n".join(f"{document.source}:\n{document.text}" for document in self.attached)

@@ -7,14 +7,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from baywindow.models.base import LanguageModel, Sampling
+from baywindow.models.base import LanguageModel, Role, Sampling
 from baywindow.models.calling import Call
 from baywindow.server.conversation import Turn
 from baywindow.server.errors import ApiError
 from baywindow.server.forms.base import Examples, Form, Metadata, NewTokens, Seed, Stop, Text, pairs, refuse, stops
 from baywindow.server.forms.shapes import MOST_CHOICES, call_of, checked_tools, forced_call, schema_of, unsupported
 
-_ROLES = {"developer": "system", "function": "tool"}
+_ROLES: dict[str, Role] = {
+    "developer": "system",
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
 # Fields with the values that change nothing; any other value is refused by a model that runs here.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logit_bias": (),
@@ -168,7 +175,7 @@ class ChatForm(Form):
         calls = {call.id: call for m in self.messages for call in _calls(m)} if tools else {}
         found = []
         for i, m in enumerate(self.messages):
-            role = _ROLES.get(m.role, m.role)
+            role = _ROLES[m.role]
             if role == "tool":
                 found.append(Turn("tool" if tools else "user", _texts(m, i), answers=calls.get(m.tool_call_id or "")))
             else:

@@ -1,116 +1,31 @@
-"""Models as a request sees them: in the queue of the one local model (`Queued`), cancelled with the request, and speaking under the
-application's own instructions (`Framed`)."""
+"""The local model as a request sees it: behind the engine's queue."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from baywindow.errors import ContextLengthError
-from baywindow.models.base import Completion, Held, Inspection, LanguageModel, Message, Prompt, Sampling, Score, Stream, Want
+from baywindow.models.base import Completion, Held, Inspection, LanguageModel, Prompt, Sampling, Score, Stream, Want
 from baywindow.models.prefixes import BLOCK_TOKENS, Prefix
 from baywindow.models.together import Interleaved, Together
 from baywindow.registry import Technique
 from baywindow.server.engine import Engine, Inside, Row
 from baywindow.server.prefixes.once import ReadOnce
+from baywindow.server.wrapped.base import GREEDY, Wrapped, check
 
 if TYPE_CHECKING:
     from baywindow.server.prefixes.store import KeptPrefix
 
-GREEDY = Sampling()
 LISTEN_S = 0.25  # between two looks at whether the client is still there
 T = TypeVar("T")
-
-
-class Cancelled(Exception):  # noqa: N818 - an event, not a fault
-    """The client is gone, or the server stops: what was under way for it ends."""
-
-
-class Wrapped(LanguageModel):
-    """Another model, through and through; what differs is overridden."""
-
-    def __init__(self, inner: LanguageModel) -> None:
-        self.inner = inner
-        self.name, self.label, self.remote = inner.name, inner.label, inner.remote
-        self.instructed, self.layers, self.exact_counts = inner.instructed, inner.layers, inner.exact_counts
-        self.follows_schema, self.scores_replies = inner.follows_schema, inner.scores_replies
-        self.context_length = inner.context_length
-
-    @property
-    def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # probing may cost a call: only when asked
-        return self.inner.capabilities
-
-    @property
-    def fingerprint(self) -> str:
-        return self.inner.fingerprint
-
-    def generate(self, prompt: Prompt, sampling: Sampling = GREEDY) -> Stream:
-        return self.inner.generate(prompt, sampling)
-
-    def check_schema(self, schema: dict[str, Any]) -> None:
-        self.inner.check_schema(schema)
-
-    def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = GREEDY) -> list[Completion]:
-        return self.inner.generate_many(prompts, sampling)
-
-    def count_tokens(self, text: str | Prompt) -> int:
-        return self.inner.count_tokens(text)
-
-    def prompt_tokens(self, prompt: Prompt, sampling: Sampling) -> int:
-        return self.inner.prompt_tokens(prompt, sampling)
-
-    def score(self, prompt: str | Prompt, continuation: str) -> Score:
-        return self.inner.score(prompt, continuation)
-
-    def score_many(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-        return self.inner.score_many(pairs)
-
-    def last_states(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self.inner.last_states(texts)
-
-    def inspect(self, text: str, layers: Sequence[int], want: frozenset[Want]) -> Inspection:
-        return self.inner.inspect(text, layers, want)
-
-    def remark(self) -> str:
-        return self.inner.remark()
-
-    def held(self) -> Held | None:
-        return self.inner.held()
-
-    def attached(self, parts: Sequence[Technique]) -> AbstractContextManager[LanguageModel]:
-        return self.inner.attached(parts)
-
-
-class Watched(Wrapped):
-    """A model elsewhere, which sees to many calls by itself; a cancelled request hangs up between two pieces."""
-
-    def __init__(self, inner: LanguageModel, cancelled: threading.Event) -> None:
-        super().__init__(inner)
-        self._cancelled = cancelled
-
-    def generate(self, prompt: Prompt, sampling: Sampling = GREEDY) -> Stream:
-        _check(self._cancelled)
-        stream = self.inner.generate(prompt, sampling)
-
-        def pieces() -> Iterator[str]:
-            for piece in stream:
-                if self._cancelled.is_set():
-                    stream.close()
-                    raise Cancelled
-                yield piece
-
-        return Stream(pieces(), lambda text: stream.completion)
-
-    def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = GREEDY) -> list[Completion]:
-        _check(self._cancelled)
-        return self.inner.generate_many(prompts, sampling)
 
 
 class Queued(Wrapped):
@@ -188,7 +103,7 @@ class Queued(Wrapped):
         yield Queued(self._engine, self._tenant, self._cancelled, tuple(parts))
 
     def _row(self, prompt: Prompt | str, sampling: Sampling, *, again: bool, once: ReadOnce | None = None) -> Row:
-        _check(self._cancelled)
+        check(self._cancelled)
         if sampling.json_schema is not None:  # a schema that cannot be followed is this request's error, not that of a whole batch
             self.inner.check_schema(sampling.json_schema)
         tokens = self.count_tokens(prompt) if isinstance(prompt, str) else self.prompt_tokens(prompt, sampling)
@@ -206,7 +121,7 @@ class Queued(Wrapped):
 
     def _next(self, row: Row) -> str | Completion:
         while True:
-            _check(self._cancelled)
+            check(self._cancelled)
             try:
                 said = row.said.get(timeout=LISTEN_S)
             except queue.Empty:
@@ -216,7 +131,7 @@ class Queued(Wrapped):
             return said
 
     def _run(self, act: Callable[[LanguageModel], T]) -> T:
-        _check(self._cancelled)
+        check(self._cancelled)
         return self._engine.run(self._tenant, self._inside, act)
 
 
@@ -229,57 +144,3 @@ class _Either(threading.Event):
 
     def is_set(self) -> bool:
         return super().is_set() or self._other.is_set()
-
-
-class Framed(Wrapped):
-    """Every prompt stands under the application's instructions, and every call samples as the request says."""
-
-    def __init__(self, inner: LanguageModel, instructions: str, sampling: Sampling) -> None:
-        super().__init__(inner)
-        self._instructions, self._sampling = instructions, sampling
-        self.last: Completion | None = None  # of the calls that stream, the answer's being the last
-        self.cached_tokens = 0  # of all calls that stream
-
-    def generate(self, prompt: Prompt, sampling: Sampling = GREEDY) -> Stream:
-        stream = self.inner.generate(self._framed(prompt), self._sampled(sampling))
-
-        def finish(text: str) -> Completion:
-            self.last = stream.completion
-            self.cached_tokens += self.last.cached_tokens
-            return self.last
-
-        return Stream(iter(stream), finish)
-
-    def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = GREEDY) -> list[Completion]:
-        return self.inner.generate_many([self._framed(prompt) for prompt in prompts], self._sampled(sampling))
-
-    def count_tokens(self, text: str | Prompt) -> int:
-        return self.inner.count_tokens(text if isinstance(text, str) else self._framed(text))
-
-    def prompt_tokens(self, prompt: Prompt, sampling: Sampling) -> int:
-        return self.inner.prompt_tokens(self._framed(prompt), sampling)
-
-    @contextmanager
-    def attached(self, parts: Sequence[Technique]) -> Iterator[LanguageModel]:
-        with self.inner.attached(parts) as view:
-            framed = Framed(view, self._instructions, self._sampling)
-            yield framed
-            self.last = framed.last
-            self.cached_tokens += framed.cached_tokens
-
-    def _framed(self, prompt: Prompt) -> Prompt:
-        if not self._instructions or not prompt:
-            return prompt
-        first, *rest = prompt
-        if first.role == "system":
-            return (Message("system", f"{self._instructions}\n\n{first.content}"), *rest)
-        return (Message("system", self._instructions), *prompt)
-
-    def _sampled(self, sampling: Sampling) -> Sampling:
-        own = self._sampling
-        return replace(sampling, temperature=own.temperature, top_p=own.top_p, seed=own.seed, stop=(*sampling.stop, *own.stop))
-
-
-def _check(cancelled: threading.Event) -> None:
-    if cancelled.is_set():
-        raise Cancelled
