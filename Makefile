@@ -41,6 +41,7 @@ bench-readers: install
 
 bench-planted: install
 	$(BIN)/python benchmarks/planted.py
+	$(BIN)/python benchmarks/orders.py
 
 # Resumable; each part is kept as it is finished.
 bench-serve: install
