@@ -9,7 +9,7 @@ import pytest
 from lancedb.query import MatchQuery
 
 from baywindow.documents.index import Index, asked, places
-from baywindow.documents.index.nearest import DISTANCE
+from baywindow.documents.index.nearest import DISTANCE, Flat, by_column
 from baywindow.documents.index.rows import FOUND
 from baywindow.documents.index.view import View
 
@@ -74,3 +74,15 @@ def test_what_is_kept_in_memory_is_what_is_stored(index: Index, monkeypatch: pyt
     assert len({p.line for p in found}) > 3
     columns = ["line", "id"]  # none of them has to be read
     assert short._places.fetched([hits[0][0], 1], columns).to_pylist() == [{"line": found[0].line, "id": hits[0][0]}]
+
+
+def test_vectors_by_column_are_the_same_rows_in_their_order() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((600, 8)).astype(np.float32)  # more than are turned at once
+    order = rng.permutation(600)[:570]
+    found = by_column(rows, order)
+    assert found.flags.f_contiguous
+    assert np.array_equal(found, rows[order])
+    assert by_column(rows[:0], order[:0]).shape == (0, 8)
+    nearest = Flat(np.arange(570), found).search(rows[order[5]] / np.float32(np.linalg.norm(rows[order[5]])), 1)
+    assert nearest[0][0] == int(np.argmax(rows[order] @ rows[order[5]]))
