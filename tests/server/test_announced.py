@@ -24,6 +24,7 @@ WHAT = Announced(
     label="",
     instructed=True,
     fingerprint="sha256:12",
+    embedder="sha256:34",
     window=512,
     device="auto",
     dtype="auto",
@@ -90,8 +91,17 @@ def test_only_the_same_model_held_in_the_same_way_will_do(settings, fingerprint,
     assert WHAT.would_load(fingerprint, Settings(**settings)) is same
 
 
+@pytest.mark.parametrize(
+    ("settings", "fingerprint", "same"),
+    [({}, "sha256:34", True), ({"dtype": "float32"}, "sha256:34", True), ({}, "sha256:12", False), ({"device": "cpu"}, "sha256:34", False)],
+)
+def test_only_the_same_embedder_on_the_same_device_will_do(settings, fingerprint, same):
+    assert WHAT.would_embed(fingerprint, Settings(**settings)) is same
+
+
 def test_another_release_of_baywindow_may_answer_otherwise():
     assert not replace(WHAT, version="0.0.0").would_load("sha256:12", Settings())
+    assert not replace(WHAT, version="0.0.0").would_embed("sha256:34", Settings())
 
 
 def test_what_a_server_says_of_itself(talker):
@@ -105,6 +115,7 @@ def test_what_a_server_says_of_itself(talker):
         url="http://127.0.0.1:1",
         model="talker",
         fingerprint="talker",
+        embedder=made.embedder.fingerprint if made.embedder is not None else "",
         dtype="float32",
         timeout_s=9,
         label="base model",

@@ -30,7 +30,24 @@ def embedder(settings: Settings) -> Embedder | None:
         return None
     if found.remote:
         output.remark(f"sent to {found.remote}: all text of these documents, to be embedded{_said_by('embedder_base_url')}")
-    return found
+    return _through_server(found, settings)
+
+
+def _through_server(found: Embedder, settings: Settings) -> Embedder:
+    """The embedded embedder, of which a server of this user that runs the same one embeds the questions."""
+    from baywindow.models.embedders import EMBEDDED, SentenceEmbedder
+
+    if not settings.use_server or found.name != EMBEDDED or not isinstance(found, SentenceEmbedder) or found.folder is None:
+        return found
+    from baywindow.server import announced
+
+    servers = [server for server in announced.running() if server.would_embed(found.fingerprint, settings)]
+    server = next((server for server in servers if server.answers()), None)
+    if server is None:
+        return found
+    from baywindow.models.served_embedder import ServedEmbedder
+
+    return ServedEmbedder(found.folder, name=EMBEDDED, device=settings.device, url=server.url, token=server.token)
 
 
 def corpus(sources: list[str], settings: Settings, progress: output.Progress) -> Corpus:
