@@ -199,10 +199,35 @@ def test_scores_of_tokens_are_told(tiny_server):
     assert "".join(s.token for s in scores if s.bytes is not None) == said.message.content.replace("\ufffd", "")
     assert all(s.logprob <= s.top_logprobs[0].logprob + 1e-6 and s.top_logprobs[1].logprob <= s.top_logprobs[0].logprob for s in scores)
     assert all(s.bytes is None or bytes(s.bytes).decode() == s.token for s in scores)
-    streamed = list(create(tiny_server, model="tiny", stream=True, **asked))
-    assert [s for e in streamed if e.choices[0].logprobs for s in e.choices[0].logprobs.content] == scores
     older = tiny_server.client.completions.create(model="tiny", prompt="the and", logprobs=1, max_tokens=4).choices[0].logprobs
     assert len(older.tokens) == len(older.token_logprobs) == len(older.text_offset) == len(older.top_logprobs) > 0
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_stream_tells_scores_with_the_text_that_they_are_of(tiny_server, n):
+    """A model of random weights writes many halves of characters: they come with the character."""
+    asked = {"logprobs": True, "top_logprobs": 2, "max_tokens": 60, "temperature": 1, "seed": 3, "n": n}
+    whole = create(tiny_server, model="tiny", **asked).choices
+    events = [e.choices[0] for e in create(tiny_server, model="tiny", stream=True, **asked)]
+    for choice in whole:
+        mine = [e for e in events if e.index == choice.index]
+        assert [s for e in mine if e.logprobs for s in e.logprobs.content] == choice.logprobs.content
+        assert "".join(e.delta.content or "" for e in mine) == choice.message.content
+        *texts, last = mine
+        told = [e for e in texts if e.logprobs]
+        assert len(told) > 10
+        assert all("".join(s.token for s in e.logprobs.content if s.bytes) in e.delta.content for e in told)
+        assert last.finish_reason
+        assert sum(len(e.logprobs.content) for e in told) > len(choice.logprobs.content) - 17  # as many may be held for a character
+
+
+def test_a_stream_of_the_older_api_counts_its_offsets_on(tiny_server):
+    asked = {"model": "tiny", "prompt": "the and", "logprobs": 1, "max_tokens": 30, "temperature": 1, "seed": 4}
+    whole = tiny_server.client.completions.create(**asked).choices[0].logprobs
+    told = [e.choices[0].logprobs for e in tiny_server.client.completions.create(stream=True, **asked) if e.choices[0].logprobs]
+    assert len(told) > 5
+    for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
+        assert [one for part in told for one in getattr(part, name)] == getattr(whole, name)
 
 
 def test_several_replies_to_a_long_prompt_read_it_once(talker):

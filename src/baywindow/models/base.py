@@ -8,7 +8,7 @@ a control token. Tokens are always this model's own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -70,6 +70,18 @@ class TokenScore:
     text: str
     logprob: float
     top: tuple[tuple[str, float], ...] = ()
+
+
+class ScoredText(str):
+    """A piece of a reply, with the scores of the tokens that end in it: pieces are such where scores were asked for."""
+
+    __slots__ = ("scores",)
+    scores: tuple[TokenScore, ...]
+
+    def __new__(cls, text: str, scores: Iterable[TokenScore]) -> ScoredText:
+        made = super().__new__(cls, text)
+        made.scores = tuple(scores)
+        return made
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ class Together(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[list[str]]:
-        """Each step's texts, in the order of the rows."""
+        """Each step's texts, in the order of the rows; `ScoredText` where scores were asked for and are known by then."""
 
     @abstractmethod
     def drop(self, row: int) -> None:

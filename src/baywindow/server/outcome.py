@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from baywindow.budget import Usage
-from baywindow.models.base import Completion, TokenScore
+from baywindow.models.base import Completion, ScoredText, TokenScore
 from baywindow.models.calling import Call, CallReader
 from baywindow.trace import Citation, Region, Step, Trace
 
 
 @dataclass(frozen=True)
 class Said:
-    """A piece of one of the replies: text, or a call that is complete."""
+    """A piece of one of the replies: text, with the scores of the tokens that end in it, or a call that is complete."""
 
     text: str = ""
     call: Call | None = None
     choice: int = 0
+    scores: tuple[TokenScore, ...] = ()
 
 
 Hear = Callable[[Said], None]
@@ -103,7 +104,8 @@ class Speaker:
         for said in found:
             if isinstance(said, str):
                 self._texts.append(said)
-                self._hear(Said(said, choice=self._choice))
+                scores = said.scores if isinstance(said, ScoredText) else ()
+                self._hear(Said(said, choice=self._choice, scores=scores))
             elif not (self._one_call and self._calls):
                 self._calls.append(said)
                 self._hear(Said(call=said, choice=self._choice))

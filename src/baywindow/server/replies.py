@@ -6,7 +6,7 @@ import json
 import re
 import secrets
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,7 +88,8 @@ def whole(head: Head, outcome: Outcome, file_ids: Mapping[str, str], index: int 
 
 
 def _whole(head: Head, choice: Choice, index: int) -> Json:
-    rest = {"logprobs": logprobs_of(choice, chat=head.chat), "finish_reason": choice.finish}
+    scores = None if choice.scores is None else logprobs_of(choice.scores, chat=head.chat)
+    rest = {"logprobs": scores, "finish_reason": choice.finish}
     if not head.chat:
         return {"index": index, "text": choice.text, **rest}
     message: Json = {"role": "assistant", "content": choice.text, "refusal": None, "annotations": []}
@@ -101,18 +102,16 @@ def _call(call: Call) -> Json:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def logprobs_of(choice: Choice, *, chat: bool) -> Json | None:
-    """The scores of a reply's tokens, in the shape of either API."""
-    if choice.scores is None:
-        return None
+def logprobs_of(scores: Sequence[TokenScore], *, chat: bool, before: Sequence[TokenScore] = ()) -> Json:
+    """The scores of a reply's tokens, behind those ``before`` that were told, in the shape of either API."""
     if chat:
-        content = [_scored(s.text, s.logprob) | {"top_logprobs": [_scored(*one) for one in s.top]} for s in choice.scores]
+        content = [_scored(s.text, s.logprob) | {"top_logprobs": [_scored(*one) for one in s.top]} for s in scores]
         return {"content": content, "refusal": None}
     return {
-        "tokens": [s.text for s in choice.scores],
-        "token_logprobs": [_finite(s.logprob) for s in choice.scores],
-        "top_logprobs": [{text: _finite(logprob) for text, logprob in s.top} for s in choice.scores],
-        "text_offset": _offsets(choice.scores),
+        "tokens": [s.text for s in scores],
+        "token_logprobs": [_finite(s.logprob) for s in scores],
+        "top_logprobs": [{text: _finite(logprob) for text, logprob in s.top} for s in scores],
+        "text_offset": _offsets([*before, *scores])[len(before) :],
     }
 
 
@@ -140,6 +139,7 @@ class Events:
         self._head = head
         self._texts: Counter[int] = Counter()  # characters, by reply
         self._calls: Counter[int] = Counter()
+        self._scores: defaultdict[int, list[TokenScore]] = defaultdict(list)  # those that were told
         self._first: list[str] = []  # texts of the first reply, for the comparison with what was checked
 
     def of(self, said: Said) -> Json:
@@ -148,19 +148,20 @@ class Events:
         if said.choice == 0:
             self._first.append(said.text)
         self._texts[said.choice] += len(said.text)
+        rest: Json = {"logprobs": self._told(said.choice, said.scores), "finish_reason": None}
         if not self._head.chat:
-            return self._event({"index": said.choice, "text": said.text, "logprobs": None, "finish_reason": None})
+            return self._event({"index": said.choice, "text": said.text, **rest})
         delta: Json = {} if opened else {"role": "assistant"}
         if said.call is None:
             delta["content"] = said.text
         else:
             delta["tool_calls"] = [{"index": self._calls[said.choice], **_call(said.call)}]
             self._calls[said.choice] += 1
-        return self._event({"index": said.choice, "delta": delta, "logprobs": None, "finish_reason": None})
+        return self._event({"index": said.choice, "delta": delta, **rest})
 
     def last(self, outcome: Outcome, file_ids: Mapping[str, str]) -> list[Json]:
-        """The events that end the replies: why each ended, its scores and annotations; the last one says what was done, and the checked
-        text where it differs from what was streamed."""
+        """The events that end the replies: why each ended, its annotations, and the scores that came with no piece; the last one says what
+        was done, and the checked text where it differs from what was streamed."""
         found = []
         if not self._texts[0] and not self._calls[0] and outcome.text:
             found.append(self.of(Said(outcome.text)))
@@ -168,12 +169,20 @@ class Events:
         if outcome.text != "".join(self._first):
             report["text"] = outcome.text
         for index, choice in enumerate(outcome.choices):
-            rest = {"logprobs": logprobs_of(choice, chat=self._head.chat), "finish_reason": choice.finish}
+            scores = (choice.scores or ())[len(self._scores[index]) :]
+            rest = {"logprobs": self._told(index, scores), "finish_reason": choice.finish}
             cited = annotations_of(outcome, file_ids) if self._head.chat and index == 0 else []
             body: Json = {"delta": {"annotations": cited} if cited else {}} if self._head.chat else {"text": ""}
             found.append(self._event({"index": index, **body, **rest}))
         found[-1]["baywindow"] = report
         return found
+
+    def _told(self, choice: int, scores: tuple[TokenScore, ...]) -> Json | None:
+        if not scores:
+            return None
+        before = list(self._scores[choice])
+        self._scores[choice] += scores
+        return logprobs_of(scores, chat=self._head.chat, before=before)
 
     def _event(self, choice: Json) -> Json:
         return {**self._head.of(streamed=True), "choices": [choice]}

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from baywindow.errors import ConfigError
-from baywindow.models.base import Sampling, TokenScore
-from baywindow.models.stopping import BROKEN
+from baywindow.models.base import Sampling
 from baywindow.models.transformers.guides import Guide
-
-_CONTEXT = 8  # tokens before one that its text may depend on: leading spaces, bytes of a character
 
 
 class Pick(NamedTuple):
@@ -65,33 +62,6 @@ class Chooser:
         for row, token in enumerate(chosen):
             top = tuple(zip(tokens[row].tolist(), values[row].tolist(), strict=True))
             self.picks[row].append(Pick(token, float(logprobs[row, token]), top))
-
-
-def scores_of(picks: Sequence[Pick], decode: Callable[[Sequence[int]], str], text: str) -> tuple[TokenScore, ...]:
-    """Scores of the tokens that a reply's text was made of: blanks before it, what ended it and a stop string are none of it.
-
-    A token inside a character is told as a replacement sign, and the one that ends the character as the character.
-    """
-    ids = [pick.token for pick in picks]
-    start = max(0, decode(ids).find(text))
-    found: list[TokenScore] = []
-    said = ""
-    for at, pick in enumerate(picks):
-        if len(said) >= start + len(text) and not said.endswith(BROKEN):
-            break
-        before = ids[max(0, at - _CONTEXT) : at]
-        new, *others = (_added(decode, before, token) for token in (pick.token, *(token for token, _ in pick.top)))
-        said = decode(ids[: at + 1])
-        if len(said) > start:
-            top = tuple((other, logprob) for other, (_, logprob) in zip(others, pick.top, strict=True))
-            found.append(TokenScore(new, pick.logprob, top))
-    return tuple(found)
-
-
-def _added(decode: Callable[[Sequence[int]], str], before: Sequence[int], token: int) -> str:
-    """What a token adds to the text; where it ends a character that others began, the character."""
-    shown, now = decode(before), decode([*before, token])
-    return now[len(shown) if now.startswith(shown) and len(now) > len(shown) else len(shown.rstrip(BROKEN)) :]
 
 
 def nucleus(probabilities: Tensor, top_p: float) -> Tensor:

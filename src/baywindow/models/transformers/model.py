@@ -32,11 +32,12 @@ try:
     from baywindow.models.transformers import loading, loop, many, peeking, scoring
     from baywindow.models.transformers.attached import attached, prepared
     from baywindow.models.transformers.batching import batches
-    from baywindow.models.transformers.choosing import Chooser, scores_of
+    from baywindow.models.transformers.choosing import Chooser
     from baywindow.models.transformers.guides import Guides
     from baywindow.models.transformers.prefixes import InsideStates, PlainStates
     from baywindow.models.transformers.reading import read
     from baywindow.models.transformers.reply import Reply
+    from baywindow.models.transformers.scores import AsSaid, scores_of
     from baywindow.models.transformers.together import Batch, Row
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] in {"torch", "transformers", "psutil", "llguidance"}:
@@ -325,6 +326,10 @@ class TransformersModel(LanguageModel):
     def scored(self, done: Completion, chooser: Chooser, row: int = 0) -> Completion:
         """With the scores of its tokens, where they were asked for."""
         return replace(done, scores=scores_of(chooser.picks[row], self._decode, done.text)) if chooser.picks else done
+
+    def as_said(self, chooser: Chooser) -> AsSaid | None:
+        """What gives the pieces of its only row their scores; None where none were asked for."""
+        return AsSaid(chooser.picks[0], self._decode) if chooser.picks else None
 
     def _feed(self, rows: Sequence[Sequence[int]], chooser: Chooser, alive: Callable[[], bool], border: int) -> loop.Feed:
         pad = self.tokenizer.pad_token_id

@@ -41,6 +41,7 @@ class Batch(Together):
         self._reused = 0
         self._clocks = [Clock(row.sampling.seconds) for row in rows]
         self._choosers = [model.chooser(row.sampling) for row in rows]
+        self._scores = [model.as_said(chooser) for chooser in self._choosers]
         self._texts = [""] * len(rows)
 
     def __iter__(self) -> Iterator[list[str]]:
@@ -77,7 +78,8 @@ class Batch(Together):
 
     def _said(self, row: int, text: str) -> str:
         self._texts[row] += text
-        return text
+        scores = self._scores[row]
+        return scores.piece(text) if text and scores is not None else text
 
     def _waiting(self) -> bool:
         return any(not row.reply.done and clock.running() for row, clock in zip(self._rows, self._clocks, strict=True))
