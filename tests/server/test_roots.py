@@ -7,7 +7,8 @@ import threading
 import openai
 import pytest
 
-from baywindow.errors import ConfigError
+from baywindow.documents.index import Index
+from baywindow.errors import ConfigError, IndexBusyError
 from baywindow.server.in_use import InUse
 from baywindow.server.keys import LOCAL, Keys, Tenant
 from baywindow.server.roots import Root, Roots
@@ -123,13 +124,89 @@ def test_a_restart_reads_what_has_changed(serve, talker, folder, ready):
     assert not any("ferry" in c.text for row in found for c in row.content)
 
 
+def test_a_question_takes_up_what_has_changed(serve, talker, folder, ready, monkeypatch):
+    client = ready(serve(talker(), roots=(Root.of(str(folder)),))).client
+    search(client, "papers")
+    (folder / "old" / "harbour.md").unlink()
+    (folder / "garden.md").write_text("Otto painted the fence red in autumn.\n")
+    (folder / "mill.md").write_text("The ferry to the mill leaves at noon.\n")
+    monkeypatch.setattr("baywindow.server.roots.LOOK_EVERY_S", 3600.0)
+    assert any("21:40" in c.text for row in search(client, "papers", "ferry fence") for c in row.content)  # a moment ago it was looked at
+    monkeypatch.setattr("baywindow.server.roots.LOOK_EVERY_S", 0.0)
+    found = {row.filename: row.content[0].text.strip() for row in search(client, "papers", "ferry fence")}
+    assert found == {
+        "garden.md": "Otto painted the fence red in autumn.",
+        "leads-in.md": "Otto painted the fence red in autumn.",
+        "mill.md": "The ferry to the mill leaves at noon.",
+    }
+    assert {f.id for f in client.vector_stores.files.list("papers")} == set(found)
+
+
+def test_a_folder_that_takes_long_to_look_through_holds_nobody_up(serve, talker, folder, ready, monkeypatch, wait_until):
+    server = ready(serve(talker(), roots=(Root.of(str(folder)),)))
+    monkeypatch.setattr("baywindow.server.roots.LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("baywindow.server.roots.PATIENCE_S", 0.05)
+    update, go_on, looks = Index.update, threading.Event(), []
+
+    def slow(index, paths, **more):
+        if paths == [folder]:
+            looks.append(threading.current_thread().name)
+            assert go_on.wait(60)
+        return update(index, paths, **more)
+
+    monkeypatch.setattr(Index, "update", slow)
+    (folder / "garden.md").write_text("Otto painted the fence red in autumn.\n")
+    try:
+        for _ in range(3):  # answered by what was read before, while somebody else's files are read
+            assert any("Ida" in c.text for row in search(server.client, "papers") for c in row.content)
+        file = server.client.files.create(file=("x.md", b"The mill was painted by Eva."), purpose="assistants")
+        store = server.client.vector_stores.create(name="mine")
+        server.client.vector_stores.files.create(vector_store_id=store.id, file_id=file.id)
+        wait_until(lambda: server.client.vector_stores.retrieve(store.id).file_counts.completed == 1)
+        assert len(looks) == 1
+        assert looks[0].startswith("baywindow-roots")
+    finally:
+        go_on.set()
+    wait_until(lambda: any("Otto" in c.text for row in search(server.client, "papers") for c in row.content))
+
+
+def test_a_folder_that_is_gone_is_not_answered_from_and_may_come_back(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("baywindow.server.roots.LOOK_EVERY_S", 0.0)
+    roots = Roots(tmp_path / "kept", [Root.of(str(folder))], embedder=lambda: None, chunk_tokens=64, shared=False)
+    use = InUse()
+    roots.read("papers", use)
+    folder.rename(tmp_path / "elsewhere")
+    roots.look("papers", use)
+    with pytest.raises(Exception, match="could not be read"):
+        roots.corpus(roots.get(LOCAL, "papers"))
+    (tmp_path / "elsewhere").rename(folder)
+    roots.look("papers", use)
+    assert roots.corpus(roots.get(LOCAL, "papers")).full_text("ferry", 5)
+    roots.close()
+
+
+def test_a_look_that_another_server_prevents_leaves_what_was_read(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("baywindow.server.roots.LOOK_EVERY_S", 0.0)
+    roots = Roots(tmp_path / "kept", [Root.of(str(folder))], embedder=lambda: None, chunk_tokens=64, shared=False)
+    use = InUse()
+    roots.read("papers", use)
+
+    def busy(*args, **more):
+        raise IndexBusyError("another process is writing", hint="wait")
+
+    monkeypatch.setattr(Index, "update", busy)
+    roots.look("papers", use)
+    assert roots.corpus(roots.get(LOCAL, "papers")).full_text("ferry", 5)
+    roots.close()
+
+
 def test_a_root_that_is_still_being_read_says_so(folder, tmp_path):
     roots = Roots(tmp_path / "kept", [Root.of(str(folder))], embedder=lambda: None, chunk_tokens=64, shared=False)
     (store,) = roots.all(LOCAL)
     with pytest.raises(Exception, match="is still being read") as refused:
         roots.corpus(store)
     assert (refused.value.status, refused.value.code) == (409, "not_ready")
-    roots.read_all(InUse())
+    roots.read("papers", InUse())
     assert [p.source for p in roots.corpus(store).full_text("ferry", 5)] == ["old/harbour.md"]
     assert roots.all(Tenant("0" * 24, "anna")) == []
 
@@ -140,9 +217,8 @@ def test_one_root_that_cannot_be_read_leaves_the_others(folder, tmp_path, monkey
     made = [Root.of(str(gone)), Root.of(str(folder))]
     gone.rmdir()
     roots = Roots(tmp_path / "kept", made, embedder=lambda: None, chunk_tokens=64, shared=False)
-    reader = threading.Thread(target=roots.read_all, args=(InUse(),))
-    reader.start()
-    reader.join(30)
+    for name in ("gone", "papers"):
+        roots.read(name, InUse())
     first, second = roots.all(LOCAL)
     with pytest.raises(Exception, match="could not be read"):
         roots.corpus(first)

@@ -1,8 +1,9 @@
 """Folders that were named when the server started: vector stores that are there from the beginning, and that no request can change.
 
-A root's id is its name. It is read once, at the start, into an index of the server's own; a request names a root and nothing in it, so
-no path that comes from outside is ever opened. In answers files go by their path below the root. Hidden files, what .gitignore names,
-and links that lead out of the folder are not read (see `documents.walk`).
+A root's id is its name. It is read at the start into an index of the server's own, and what has changed in it is taken up when it is
+asked about, by a thread of the roots' own. A request names a root and nothing in it, so no path that comes from outside is ever opened.
+In answers files go by their path below the root. Hidden files, what .gitignore names, and links that lead out of the folder are not read
+(see `documents.walk`).
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from baywindow.documents.index import Index
@@ -27,6 +31,9 @@ from baywindow.server.vector_store import Member, VectorStore
 
 log = logging.getLogger("baywindow.server")
 RETRY_AFTER_S = 5
+LOOK_EVERY_S = 3.0  # at most so often a folder is looked through
+PATIENCE_S = 2.0  # that a question waits for it
+UNREAD = "is still being read"
 _NAME = re.compile(r"(?!vs_)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -63,7 +70,10 @@ class Roots:
         self._roots = {root.name: root for root in roots}
         now = int(time.time())
         self._stores = {name: VectorStore(id=name, name=name, created_at=now, last_active_at=now) for name in self._roots}
-        self._waiting = dict.fromkeys(self._roots, "is still being read")  # why a root cannot be asked yet
+        self._waiting = dict.fromkeys(self._roots, UNREAD)  # why a root cannot be asked yet
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="baywindow-roots")
+        self._looked: dict[str, float] = {}  # when a root was last looked through; never again while that goes on
+        self._lock = threading.Lock()  # of the line above
 
     def __contains__(self, store_id: str) -> bool:
         return store_id in self._roots
@@ -72,8 +82,8 @@ class Roots:
         return list(self._stores.values()) if self._shared or tenant == LOCAL else []
 
     def get(self, tenant: Tenant, store_id: str) -> VectorStore | None:
-        """None for what is no root, or none of this tenant's."""
-        return next((store for store in self.all(tenant) if store.id == store_id), None)
+        """As it is now. None for what is no root, or none of this tenant's."""
+        return next((replace(store) for store in self.all(tenant) if store.id == store_id), None)
 
     def corpus(self, store: VectorStore) -> Renamed:
         """What a question is asked of. 409 while it is being read, or where it could not be; 400 where there was nothing to read."""
@@ -84,34 +94,56 @@ class Roots:
         root = self._roots[store.id].path
         return Renamed(self._index(store.id, self._embedder()), {shown(root / name): name for name in store.members})
 
-    def read_all(self, use: InUse) -> None:
-        """Bring every root up to date, one after the other; for a thread."""
+    def start(self, use: InUse) -> None:
+        """Read every root, one after the other."""
         for name in self._roots:
-            try:
-                with use.alone(name):
-                    self._read(name)
-            except BayError as wrong:
-                log.error("the root %s could not be read: %s", name, wrong)
-                self._waiting[name] = "is being written by another server" if isinstance(wrong, IndexBusyError) else "could not be read"
-            except Exception as wrong:  # one root must not end the reader of all
-                log.error("the root %s could not be read: %s", name, type(wrong).__name__, exc_info=wrong)
-                self._waiting[name] = "could not be read"
+            self._reader.submit(self.read, name, use)
 
-    def _read(self, name: str) -> None:
-        embedder, root = self._embedder(), self._roots[name].path
+    def look(self, name: str, use: InUse) -> None:
+        """Take up what has changed in a root since it was last looked through, unless that was a moment ago. Where it takes long it goes
+        on without the question, which is answered by what was read before; the next ones do not wait for it."""
+        with self._lock:
+            if self._waiting.get(name) == UNREAD or time.monotonic() - self._looked.get(name, float("-inf")) < LOOK_EVERY_S:
+                return
+            self._looked[name] = float("inf")
+        with suppress(TimeoutError):
+            self._reader.submit(self.read, name, use).result(PATIENCE_S)
+
+    def close(self) -> None:
+        self._reader.shutdown(wait=True, cancel_futures=True)
+
+    def read(self, name: str, use: InUse) -> None:
+        """Bring a root up to date. Why that fails is kept, and told to who asks about it."""
+        try:
+            self._read(name, use)
+            self._waiting.pop(name, None)
+        except IndexBusyError:
+            if name in self._waiting:  # else there is what was read before
+                self._waiting[name] = "is being written by another server"
+        except Exception as wrong:  # one root must not end the reader of all
+            told = str(wrong) if isinstance(wrong, BayError) else type(wrong).__name__
+            log.error("the root %s could not be read: %s", name, told, exc_info=None if isinstance(wrong, BayError) else wrong)
+            self._waiting[name] = "could not be read"
+        finally:
+            with self._lock:
+                self._looked[name] = time.monotonic()
+
+    def _read(self, name: str, use: InUse) -> None:
+        embedder, root, store = self._embedder(), self._roots[name].path, self._stores[name]
         index = self._index(name, embedder)
         try:
-            index.update([root])
+            with use.writing(name):
+                done = index.update([root])
         except IndexBusyError:
             raise
-        except IndexStoreError:  # of another version or embedder: it is the server's own, and can be made again
-            index.update([root], rebuild=True)
-        if embedder is not None:
-            index.embed()
-        store = self._stores[name]
+        except IndexStoreError:  # of another version or embedder: it is the server's own, and can be made again, if nobody reads it
+            with use.alone(name):
+                done = index.update([root], rebuild=True)
+        if embedder is not None and (done.added or done.changed or name in self._waiting):
+            with use.writing(name):
+                index.embed()
         members = (self._member(root, Path(path), store.created_at) for path in index.files())
         store.members = {member.file_id: member for member in members}
-        del self._waiting[name]
 
     def _member(self, root: Path, path: Path, created_at: int) -> Member:
         name = path.relative_to(root).as_posix()

@@ -67,6 +67,14 @@ class Stores:
         members = {key: Member(**member) for key, member in table.pop("members").items()}
         return VectorStore(**table, members=members)
 
+    def fresh(self, tenant: Tenant, store_id: str) -> VectorStore:
+        """`get` for a question: what has changed in a root's folder is taken up first."""
+        store = self.get(tenant, store_id)
+        if store.id not in self._roots:
+            return store
+        self._roots.look(store.id, self.use)
+        return self.get(tenant, store_id)
+
     def all(self, tenant: Tenant) -> list[VectorStore]:
         """Newest first, roots last."""
         return [*self._own(tenant), *self._roots.all(tenant)]
@@ -109,7 +117,7 @@ class Stores:
 
     def resume(self) -> None:
         """Go on with the files that were not read when the last server ended, and read the roots."""
-        self._reader.submit(self._roots.read_all, self.use)
+        self._roots.start(self.use)
         for path in self._root.glob("*/stores/*/meta.json"):
             tenant = Tenant(path.parents[2].name, "")
             store = self.get(tenant, path.parent.name)
@@ -161,6 +169,7 @@ class Stores:
         return found
 
     def close(self) -> None:
+        self._roots.close()
         self._reader.shutdown(wait=True, cancel_futures=True)
         self._remover.shutdown(wait=True)  # what was to be forgotten is forgotten
 

@@ -101,7 +101,7 @@ def prepared(service: Service, chosen: Named, form: ChatForm, tenant: Tenant) ->
         turns = (*turns, Turn("user", ("",)))
     corpus, store_id = None, form.vector_store_id()
     if store_id is not None:
-        store = service.stores.get(tenant, store_id)
+        store = service.stores.fresh(tenant, store_id)
         corpus = service.stores.corpus(tenant, store)
         file_ids = {name: member.file_id for name, member in service.stores.sources(store).items()}
     sampling = form.sampling if service.upstream is None else form.plain_sampling  # an upstream judges the form of its replies itself

@@ -123,7 +123,7 @@ async def search(store_id: str, form: SearchForm, request: Request, tenant: Who)
     refuse(form, {"rewrite_query": (False,), "filters": (), "ranking_options": ()}, "is not supported")
 
     def found(cancelled: threading.Event) -> Json:
-        store = service.stores.get(tenant, store_id)
+        store = service.stores.fresh(tenant, store_id)
         members = service.stores.sources(store)
         with service.stores.use.reading(store_id):
             corpus = service.stores.corpus(tenant, store)
