@@ -167,3 +167,13 @@ def test_a_full_window_leaves_room_for_the_reply() -> None:
     assert fitting.ordered_tokens(1024, [32768], 128) == 1024
     assert fitting.ordered_tokens(32768, [32768], 128) == 32768 - 128 - fitting.SPARE_TOKENS
     assert fitting.ordered_tokens(4096, [], 128) == 4096
+
+
+@pytest.mark.parametrize(("most", "written"), [(0, 8), (3, 3), (12, 8)], ids=["as the reader is set", "as the run says", "never more"])
+def test_a_reader_writes_no_more_than_the_run_lets_a_reply_have(model: Any, most: int, written: int) -> None:
+    model.context_length, before = 2048, model.context_length
+    try:
+        row = measured(model, ["stuff(max_new_tokens=8)"], Way(max_new_tokens=most))["stuff(max_new_tokens=8)"][0]
+    finally:
+        model.context_length = before
+    assert (row.recipe, row.generated_tokens) == ("stuff(max_new_tokens=8)", written)

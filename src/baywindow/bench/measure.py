@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from baywindow.bench import asking, evidence, find
 from baywindow.bench.base import Sample, Turn
@@ -191,6 +192,7 @@ def _gap(begun: str) -> str:
 def _asked(sample: Sample, recipe: Recipe, blank: Row, desk: Desk, way: Way) -> Iterator[Row]:
     model = desk.model
     recipe.check_capabilities(model.capabilities, model.name)
+    recipe = _at_most(recipe, way.max_new_tokens)
     place: AbstractContextManager[LanguageModel] = model.attached(recipe.inside) if recipe.inside else nullcontext(model)
     with place as view:
         corpus = open_corpus(list(sample.documents), embedder=desk.embedder_for(recipe), settings=desk.settings)
@@ -216,6 +218,15 @@ def _asked(sample: Sample, recipe: Recipe, blank: Row, desk: Desk, way: Way) -> 
                 score = view.score(told.prompt, answer_text(replace(turn, answer_prefix="")))
                 found |= {"nll": score.nll, "nll_tokens": len(score.logprobs)}
             yield _merged(blank, found, turn=i)
+
+
+def _at_most(recipe: Recipe, tokens: int) -> Recipe:
+    """The recipe with a reader that writes no more than the run lets a reply have (0: what the reader is set to)."""
+    recipe = recipe.with_defaults()
+    reader: Any = recipe.outside[-1]
+    if not 0 < tokens < getattr(reader, "max_new_tokens", 0):
+        return recipe
+    return replace(recipe, outside=(*recipe.outside[:-1], replace(reader, max_new_tokens=tokens)))
 
 
 # -- small things ---------------------------------------------------------------------------------------------------------------------
