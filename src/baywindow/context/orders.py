@@ -35,7 +35,8 @@ _PARAGRAPH = re.compile(r"[^\n]+(?:\n(?![^\S\n]*(?:\n|$))[^\n]+)*")
 _BREAK = re.compile(r"(?<=[.!?])[\"'”’)\]*]*\s+|[。！？]+[”」]?|\n(?![^\S\n]*[a-zà-öø-ÿ])")
 _WORD = re.compile(r"\w+")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
-_CONTROL = re.compile(r"<\|\w+\|>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>", re.IGNORECASE)
+_CONTROL = re.compile(r"<\|\w+\|>|<(?:start|end)_of_turn>|\[/?inst\]|<</?sys>>")
+NEEDED = ("ignore", "void", "say", "role", "reply")  # an order has a word of one of these lists
 SHORTEST_WORD = 4  # letters; below, most words only join others
 SHORT = 8  # words; a longer neighbour that gives no order itself only tells of replies
 ALIKE = 5  # letters in which two forms of a word agree
@@ -46,6 +47,7 @@ class Language:
     """The patterns made of one language's words."""
 
     order: re.Pattern[str]
+    named: re.Pattern[str]  # the only one that sees capital letters; the others look at text in lower case, which is far quicker
     asks: re.Pattern[str]  # a sentence that asks for words at all, which makes it follow a neighbour
     reply: re.Pattern[str]
 
@@ -55,7 +57,7 @@ class Orders:
 
     def __init__(self, question: str) -> None:
         self._asked = _keys(question)
-        self._about_replies = any(language.reply.search(question) for language in languages())
+        self._about_replies = any(language.reply.search(question.lower()) for language in languages())
 
     def spans(self, text: str) -> list[Span]:
         """The sentences of ``text`` that give orders and have nothing of the question in them: sorted, without blanks at their edges."""
@@ -80,25 +82,40 @@ class Orders:
         return taken
 
     def _follows(self, sentence: str) -> bool:
-        return len(sentence.split()) <= SHORT and (_asks(sentence) or bool(_CONTROL.search(sentence))) and not self._concerns(sentence)
+        low = sentence.lower()
+        return len(low.split()) <= SHORT and (_asks(low) or bool(_CONTROL.search(low))) and not self._concerns(sentence)
 
     def _concerns(self, sentence: str) -> bool:
         """Whether the question may be about this sentence."""
-        return bool(self._asked & _keys(sentence)) or (self._about_replies and any(la.reply.search(sentence) for la in languages()))
+        return bool(self._asked & _keys(sentence)) or (self._about_replies and any(la.reply.search(sentence.lower()) for la in languages()))
 
 
 def gives_order(sentence: str) -> bool:
     """Whether a sentence orders its reader what to reply, in any language there is a list for."""
-    if any(language.order.search(sentence) for language in languages()):
+    low = sentence.lower()
+    if any(language.named.search(sentence) for language in languages()):
         return True
-    return bool(_CONTROL.search(sentence)) and _asks(sentence)
+    if not _needed().search(low):
+        return False
+    return any(language.order.search(low) for language in languages()) or (bool(_CONTROL.search(low)) and _asks(low))
 
 
 @cache
 def languages() -> tuple[Language, ...]:
     """Every language of ``orders.toml``."""
-    table = tomllib.loads(files("baywindow.context").joinpath("orders.toml").read_text(encoding="utf-8"))
-    return tuple(_language(lists, spaced=name != "zh") for name, lists in table.items())
+    return tuple(_language(lists, spaced=name != "zh") for name, lists in _lists().items())
+
+
+@cache
+def _needed() -> re.Pattern[str]:
+    """One quick look that rules most sentences out. Without word borders, so that the engine can skip by first letters."""
+    return re.compile("|".join(entry for lists in _lists().values() for name in NEEDED for entry in lists[name]))
+
+
+@cache
+def _lists() -> dict[str, dict[str, list[str]]]:
+    table: dict[str, dict[str, list[str]]] = tomllib.loads(files("baywindow.context").joinpath("orders.toml").read_text(encoding="utf-8"))
+    return table
 
 
 def _language(lists: dict[str, list[str]], *, spaced: bool) -> Language:
@@ -125,15 +142,16 @@ def _language(lists: dict[str, list[str]], *, spaced: bool) -> Language:
         rf"^\W*(?:\w+\W*[:：]\W*)?(?:{one('filler')}\W+)?{one('bare')}{gap}{word}\W*$",
     ]
     return Language(
-        order=re.compile("|".join(f"(?:{part})" for part in order), re.IGNORECASE | re.DOTALL),
-        asks=re.compile(rf"{one('say')}|{one('reply')}|^\W*(?:\w+\W+)?{one('heading')}\s*[:：]", re.IGNORECASE),
-        reply=re.compile(one("reply"), re.IGNORECASE),
+        order=re.compile("|".join(f"(?:{part})" for part in order), re.DOTALL),
+        named=re.compile(one("named")),
+        asks=re.compile(rf"{one('say')}|{one('reply')}|^\W*(?:\w+\W+)?{one('heading')}\s*[:：]"),
+        reply=re.compile(one("reply")),
     )
 
 
-def _asks(sentence: str) -> bool:
-    """Whether a sentence asks for words, or is labelled as question or answer."""
-    return any(language.asks.search(sentence) for language in languages())
+def _asks(low: str) -> bool:
+    """Whether a sentence in lower case asks for words, or is labelled as question or answer."""
+    return any(language.asks.search(low) for language in languages())
 
 
 def paragraphs(text: str) -> Iterator[list[Span]]:
