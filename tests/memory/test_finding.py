@@ -39,6 +39,17 @@ def test_two_lists_are_joined_as_worked_by_hand() -> None:
     assert [key for key, _ in joined([("a", 1.0)], [], 3)] == ["a"]
 
 
+def test_both_searches_beside_each_other_are_the_two_one_after_the_other(make_memory) -> None:
+    rng = random.Random(3)
+    vocabulary = ["tea", "milk", "rain", "roof", "gold", "cats", "moon"]
+    make_memory("turn_retrieval").add([" ".join(rng.choices(vocabulary, k=5)) + f" x{n}" for n in range(90)])
+    one, other, both = (make_memory(f"turn_retrieval(by='{by}')") for by in ("words", "meaning", "both"))
+    for query in ("tea gold", "a cat in the rain", "moon x7", "nothing of it"):
+        words, meaning = ([(r.id, r.score) for r in memory.search(query, k=50)] for memory in (one, other))
+        assert [(r.id, r.score) for r in both.search(query, k=8)] == joined(words, meaning, 8)
+        assert len(meaning) == 50
+
+
 def test_same_text_passes_over_case_spacing_and_the_last_full_stop() -> None:
     assert same_text(" Tea is  HOT. ") == same_text("tea is hot")
     assert same_text("tea is hot") != same_text("tea is not hot")

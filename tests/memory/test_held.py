@@ -115,5 +115,5 @@ def test_a_look_gives_rows_in_the_order_of_their_numbers(make_memory) -> None:
     memory.add(["three words here", "one", "two words"])
     store = Store(memory.where)
     with store.database.reading() as connection:
-        assert Held().look(connection).rows("all", ASKED).tolist() == [[1, 3], [2, 2], [3, 3]]  # "user" is a word too, "here" is not
+        assert Held().look(connection).rows("all", lambda: ASKED).tolist() == [[1, 3], [2, 2], [3, 3]]  # "user" is a word, "here" is not
     store.close()

@@ -27,6 +27,7 @@ Near = list[tuple[str, float]]  # (id, score), best first
 
 ALPHA = 0.5  # weight of meaning
 DEPTH = 50  # read from each list at least
+SEARCHES_AT_ONCE = 4
 
 
 class Finder:
@@ -36,6 +37,7 @@ class Finder:
         self._store = store
         self._meaning = meaning
         self._note = note
+        self._beside = ThreadPoolExecutor(SEARCHES_AT_ONCE, thread_name_prefix="words")  # its threads begin when they are needed
 
     def turns(self, scope: Scope, query: str, k: int, by: By = "both") -> Near:
         return self._near(scope, "", query, k, by, None)
@@ -65,21 +67,21 @@ class Finder:
         return joined(words, meaning, depth) if by == "both" else words or meaning
 
     def _near(self, scope: Scope, system: str, query: str, k: int, by: By, kind: str | None) -> Near:
-        if k < 1 or not query.strip():
+        if k < 1 or not query.strip() or (shelf := self._store.shelf(system, scope.user)) is None:
             return []
+        depth = k if by != "both" else max(k, DEPTH)
         if by == "words":
-            return self._store.by_words(scope, system, query, k, kind)
+            return self._store.named(self._store.by_words(shelf, scope, query, depth, kind))
         if by == "meaning":
-            return self._meaning.near(scope, system, query, k, kind)
-        depth = max(k, DEPTH)
-        with ThreadPoolExecutor(1) as beside:  # the database counts words while the question is embedded
-            counted = beside.submit(self._store.by_words, scope, system, query, depth, kind)
-            try:
-                near = self._meaning.near(scope, system, query, depth, kind)
-            except MissingExtraError as missing:
-                self._note(f"searched by words only: {missing}")
-                return counted.result()[:k]
-            return joined(counted.result(), near, k)
+            return self._store.named(self._meaning.near(shelf, scope, query, depth, kind))
+        # Words are counted while the question is embedded.
+        counted = self._beside.submit(self._store.by_words, shelf, scope, query, depth, kind)
+        try:
+            near = self._meaning.near(shelf, scope, query, depth, kind)
+        except MissingExtraError as missing:
+            self._note(f"searched by words only: {missing}")
+            return self._store.named(counted.result()[:k])
+        return self._store.named(joined(counted.result(), near, k))
 
 
 def joined(words: Sequence[tuple[T, float]], meaning: Sequence[tuple[T, float]], k: int) -> list[tuple[T, float]]:

@@ -64,7 +64,7 @@ class Database:
 
     @contextmanager
     def outside_transactions(self) -> Iterator[sa.Connection]:
-        """For VACUUM and its like, which a transaction does not allow."""
+        """For one statement that reads, since that sees one state by itself; and for VACUUM and its like, which no transaction allows."""
         with self.translated(), self._engine.connect() as connection:
             options = {"isolation_level": "AUTOCOMMIT"} if self.postgres else {"bay_begin": ""}
             yield connection.execution_options(**options)

@@ -8,10 +8,13 @@ from baywindow.memory.store.tables import facts
 
 COMMITS = "changes"  # goes up with every commit
 TAKEN_OUT = "taken out"  # goes up when something searched was taken out, or follows its scope: what only grew has not
+# Asked at every search: building a statement takes longer than running it.
+_VALUE = sa.select(facts.c.value).where(facts.c.name == sa.bindparam("wanted"))
+_COUNTS = sa.select(facts.c.name, facts.c.value).where(facts.c.name.in_((COMMITS, TAKEN_OUT)))
 
 
 def get(connection: sa.Connection, name: str) -> str | None:
-    return connection.execute(sa.select(facts.c.value).where(facts.c.name == name)).scalar()
+    return connection.execute(_VALUE, {"wanted": name}).scalar()
 
 
 def put(connection: sa.Connection, name: str, value: str) -> None:
@@ -27,6 +30,5 @@ def count(connection: sa.Connection, name: str) -> None:
 
 def counts(connection: sa.Connection) -> tuple[int, int]:
     """How often something was committed, and taken out."""
-    asked = sa.select(facts.c.name, facts.c.value).where(facts.c.name.in_((COMMITS, TAKEN_OUT)))
-    found = dict(connection.execute(asked).all())
+    found = dict(connection.execute(_COUNTS).all())
     return int(found.get(COMMITS, 0)), int(found.get(TAKEN_OUT, 0))

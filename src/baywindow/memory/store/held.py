@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -62,18 +62,20 @@ class Look:
     def __init__(self, held: Held, connection: sa.Connection, commits: int, taken_out: int) -> None:
         self._held, self._connection, self._commits, self._taken_out = held, connection, commits, taken_out
 
-    def rows(self, key: Hashable, asked: sa.Select[Any]) -> NDArray[np.int64]:
+    def rows(self, key: Hashable, query: Callable[[], sa.Select[Any]]) -> NDArray[np.int64]:
         """What a query of whole numbers gives, shape (row, column), ordered by its first column: the number of an item.
 
-        Equal ``key``: equal query. A list that another transaction made later may hold items that this one does not see yet.
+        Equal ``key``: equal query, which is only built if something must be read. A list that another transaction made later may hold
+        items that this one does not see yet.
         """
+        known = self._held.get(key, self._taken_out)
+        if known is not None and known[0] >= self._commits:
+            return known[1]
+        asked = query()
         number, *_ = asked.selected_columns
         ordered = asked.order_by(number)
-        known = self._held.get(key, self._taken_out)
         if known is None:
             rows = self._read(ordered)
-        elif known[0] >= self._commits:
-            return known[1]
         else:
             rows = known[1]
             new = self._read(ordered.where(number > int(rows[-1, 0])) if len(rows) else ordered)

@@ -16,49 +16,53 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from baywindow.documents.bm25 import best_first
 from baywindow.documents.index.nearest import Flat, load_flat
 from baywindow.documents.index.store import DISK_FULL, NOTHING_KEPT, OLD_VERSIONS_KEPT
 from baywindow.errors import MemoryStoreError
 from baywindow.memory.records import Scope
 from baywindow.memory.store.store import Store
+from baywindow.memory.store.words import Numbered
 
 T = TypeVar("T")
 TABLE = "items"
 ALL = Scope()  # of a shelf, which is one user's
+SMALLEST_BLOCK = 64  # vectors
 TIDY_EVERY = 64  # commits: each leaves a small file and an old version
 
 
 @dataclass
 class Growing:
-    """Vectors of one shelf in memory, with room to grow; those of items that are gone stay until the next reading."""
+    """Vectors of one shelf in memory. They stand in blocks, each by column as `nearest.by_column` says, and only the last one grows: what
+    is there is not moved. Those of items that are gone stay until the next reading.
+    """
 
     numbers: NDArray[np.int64]
-    vectors: NDArray[np.float32]
-    count: int = 0
+    blocks: list[NDArray[np.float32]]
+    used: int  # rows of the last block
     gone: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, flat: Flat) -> Growing:
-        return cls(flat.ids, flat.vectors, len(flat.ids))
+        return cls(flat.ids, [flat.vectors] if len(flat.ids) else [], len(flat.ids))
 
     def append(self, numbers: Sequence[int], vectors: NDArray[np.float32]) -> None:
-        need = self.count + len(numbers)
-        if need > len(self.numbers):
-            room = max(need, 2 * len(self.numbers), 64) - self.count
-            self.numbers = np.concatenate([self.numbers[: self.count], np.zeros(room, np.int64)])
-            width = vectors.shape[1]  # of an empty shelf it is not known before
-            self.vectors = np.concatenate([self.vectors[: self.count].reshape(-1, width), np.zeros((room, width), np.float32)])
-        self.numbers[self.count : need] = numbers
-        self.vectors[self.count : need] = vectors
-        self.count = need
+        self.numbers = np.concatenate([self.numbers, np.asarray(numbers, np.int64)])
+        if not self.blocks or self.used + len(vectors) > len(self.blocks[-1]):
+            self.blocks[-1:] = [block[: self.used] for block in self.blocks[-1:]]
+            room = max(len(vectors), len(self.numbers) // 4, SMALLEST_BLOCK)
+            self.blocks.append(np.empty((room, vectors.shape[1]), np.float32, order="F"))
+            self.used = 0
+        self.blocks[-1][self.used : self.used + len(vectors)] = vectors
+        self.used += len(vectors)
 
-    @property
-    def flat(self) -> Flat:
-        return Flat(self.numbers[: self.count], self.vectors[: self.count])
+    def scores(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The cosine similarity of each number's."""
+        *whole, last = self.blocks
+        return np.concatenate([block @ vector for block in (*whole, last[: self.used])])
 
     def known(self) -> NDArray[np.int64]:
-        have = self.numbers[: self.count]
-        return have[~np.isin(have, list(self.gone))] if self.gone else have
+        return self.numbers[~np.isin(self.numbers, list(self.gone))] if self.gone else self.numbers
 
 
 class LanceVectors:
@@ -73,11 +77,9 @@ class LanceVectors:
         self._dim = 0
         self._versions: dict[int, int] = {}  # of the table, when a shelf was read
 
-    def missing(self, shelf: int) -> list[int]:
+    def missing(self, shelf: int, *, fresh: bool = False) -> list[int]:
         wanted = self._store.numbers(shelf, ALL)
-        have = self._shelf(shelf).known()
-        if len(_without(wanted, have)):  # another process may have added them
-            have = self._shelf(shelf, fresh=True).known()
+        have = self._shelf(shelf, fresh=fresh).known()
         if len(extra := _without(have, wanted)):
             self._shelf(shelf).gone |= set(extra.tolist())
             self._delete(extra.tolist())
@@ -94,23 +96,26 @@ class LanceVectors:
         def add() -> None:
             table = self._opened(vectors.shape[1])
             table.add(pa.table(columns))
-            if table.version % TIDY_EVERY == 0:
+            version = table.version
+            if version % TIDY_EVERY == 0:
                 table.optimize(cleanup_older_than=OLD_VERSIONS_KEPT, delete_unverified=True)
-            self._versions[shelf] = table.version
+                version = table.version
+            self._versions[shelf] = version
 
         self._shelf(shelf)  # as it was before: what is added now is appended to it
         self._done(add)
         self._shelf(shelf).append(numbers, vectors)
 
-    def near(self, shelf: int, scope: Scope, kind: str | None, vector: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
+    def near(self, shelf: int, scope: Scope, kind: str | None, vector: NDArray[np.float32], k: int) -> Numbered:
         held = self._shelf(shelf)
-        flat = held.flat
-        if (scope.agent, scope.session, kind) != (None, None, None):
-            keep = np.isin(flat.ids, self._store.numbers(shelf, scope, kind))
-            flat = Flat(flat.ids[keep], flat.vectors[keep])
-        if not len(flat.ids):
+        if not held.blocks:
             return []
-        return [(n, score) for n, score in flat.search(vector, k + len(held.gone)) if n not in held.gone][:k]
+        numbers, scores = held.numbers, held.scores(vector)
+        if (scope.agent, scope.session, kind) != (None, None, None):
+            inside = np.isin(numbers, self._store.numbers(shelf, scope, kind))
+            numbers, scores = numbers[inside], scores[inside]
+        best = [(int(numbers[at]), float(scores[at])) for at in best_first(scores, k + len(held.gone))]
+        return [(n, score) for n, score in best if n not in held.gone][:k]
 
     def forget(self, numbers: Sequence[int]) -> None:
         self._shelves = {}
@@ -191,5 +196,8 @@ class LanceVectors:
 
 
 def _without(some: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those of ``some`` that are not among the others, ascending."""
+    """Those of ``some`` that are not among the others, ascending. Mostly the one list, ascending itself, is the beginning of the other."""
+    both = min(len(some), len(others))
+    if np.array_equal(some[:both], others[:both]):
+        return np.sort(some[both:])
     return np.sort(some[~np.isin(some, others)])

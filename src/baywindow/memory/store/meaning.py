@@ -17,10 +17,9 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from baywindow.memory.records import Scope
-from baywindow.memory.search import Near
-from baywindow.memory.store import words
 from baywindow.memory.store.store import Store
 from baywindow.memory.store.tables import items, records, turns
+from baywindow.memory.store.words import Numbered
 from baywindow.models.base import Embedder
 
 EMBEDDER = "embedder"  # the fact that says whose vectors these are
@@ -32,12 +31,12 @@ CACHED_TEXTS = 2048  # vectors of texts kept in memory: a system compares a text
 class Vectors(Protocol):
     """Vectors by number, shelf by shelf."""
 
-    def missing(self, shelf: int) -> list[int]:
-        """Numbers of items without a vector; vectors without an item are dropped on the way."""
+    def missing(self, shelf: int, *, fresh: bool = False) -> list[int]:
+        """Numbers of items without a vector; those without an item are dropped on the way. ``fresh``: others may have made some."""
 
     def put(self, shelf: int, numbers: Sequence[int], vectors: NDArray[np.float32]) -> None: ...
 
-    def near(self, shelf: int, scope: Scope, kind: str | None, vector: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
+    def near(self, shelf: int, scope: Scope, kind: str | None, vector: NDArray[np.float32], k: int) -> Numbered:
         """Numbers and cosine similarities, best first."""
 
     def forget(self, numbers: Sequence[int]) -> None: ...
@@ -75,26 +74,16 @@ class Meaning:
         found: NDArray[np.float32] = self.embedder.embed([query], "query")[0]
         return found
 
-    def near(self, scope: Scope, system: str, query: str, k: int, kind: str | None) -> Near:
-        """Ids and cosine similarities of what a system keeps (empty: of turns) in a scope, best first."""
-        with self._store.database.reading() as connection:
-            shelf = words.shelf_of(connection, system, scope.user)
-        if shelf is None:
-            return []
+    def near(self, shelf: int, scope: Scope, query: str, k: int, kind: str | None) -> Numbered:
+        """Numbers and cosine similarities of what a shelf holds in a scope, best first."""
         with self._lock:
             self.complete(shelf)
-            best = self._vectors.near(shelf, scope, kind, self.embed_query(query), k)
-        with self._store.database.reading() as connection:
-            asked = sa.select(items.c.n, items.c.id).where(items.c.n.in_([n for n, _ in best]))
-            named = dict(connection.execute(asked).all())
-        return [(named[n], score) for n, score in best if n in named]
+            return self._vectors.near(shelf, scope, kind, self.embed_query(query), k)
 
     def complete_for(self, user: str, system: str) -> None:
         """Give every turn of a user, and everything a system made of them, its vector."""
-        with self._store.database.reading() as connection:
-            shelves = [words.shelf_of(connection, name, user) for name in ("", system)]
-        for shelf in shelves:
-            if shelf is not None:
+        for name in ("", system):
+            if (shelf := self._store.shelf(name, user)) is not None:
                 self.complete(shelf)
 
     def complete(self, shelf: int) -> None:
@@ -134,8 +123,8 @@ class Meaning:
                 self._complete = {}
 
     def _embed_missing(self, shelf: int) -> None:
-        for _ in range(ROUNDS):  # what could not be read is made again: then there is more to do than was known
-            wanted = self._vectors.missing(shelf)
+        for turn in range(ROUNDS):  # what could not be read is made again: then there is more to do than was known
+            wanted = self._vectors.missing(shelf, fresh=turn == 0)
             for at in range(0, len(wanted), GROUP):
                 texts = self._texts(wanted[at : at + GROUP])
                 if texts:

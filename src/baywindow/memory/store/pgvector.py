@@ -12,7 +12,7 @@ from sqlalchemy.types import UserDefinedType
 from baywindow.memory.records import Scope
 from baywindow.memory.store.store import Store
 from baywindow.memory.store.tables import items
-from baywindow.memory.store.words import narrowed
+from baywindow.memory.store.words import Numbered, narrowed
 
 TABLE = "vectors_of_items"
 
@@ -44,7 +44,7 @@ class PostgresVectors:
             connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS vector"))
             vectors_of_items.create(connection, checkfirst=True)
 
-    def missing(self, shelf: int) -> list[int]:
+    def missing(self, shelf: int, *, fresh: bool = False) -> list[int]:  # always read anew
         held = sa.select(vectors_of_items.c.item).where(vectors_of_items.c.shelf == shelf)
         wanted = sa.select(items.c.n).where(items.c.shelf == shelf)
         with self._database.writing() as connection:
@@ -56,7 +56,7 @@ class PostgresVectors:
         with self._database.writing() as connection:
             connection.execute(vectors_of_items.insert(), rows)
 
-    def near(self, shelf: int, scope: Scope, kind: str | None, vector: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
+    def near(self, shelf: int, scope: Scope, kind: str | None, vector: NDArray[np.float32], k: int) -> Numbered:
         distance = vectors_of_items.c.vector.op("<=>", return_type=sa.Float())(sa.cast(_written(vector), _Vector))
         asked = (
             sa.select(vectors_of_items.c.item, (1 - distance).label("near"))

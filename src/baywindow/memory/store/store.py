@@ -21,7 +21,8 @@ from baywindow.memory.store.database import Database
 from baywindow.memory.store.forgetting import Forgotten
 from baywindow.memory.store.held import Held
 from baywindow.memory.store.rows import decision_of, decision_row, digest, record_of, record_row, turn_of, turn_row, within
-from baywindow.memory.store.tables import absorbed, decisions, records, sources, turns
+from baywindow.memory.store.tables import absorbed, decisions, items, records, sources, turns
+from baywindow.memory.store.words import Numbered
 
 if TYPE_CHECKING:
     from baywindow.memory.portable import Everything
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 SHORTEST_ID = 4
 IDS_AT_ONCE = 5000  # SQLite takes some 32,000 values in a statement
+# Asked at every search, and built once: that takes longer than running them.
+_TURNS = sa.select(turns).where(turns.c.id.in_(sa.bindparam("ids", expanding=True)))
+_IDS = sa.select(items.c.n, items.c.id).where(items.c.n.in_(sa.bindparam("numbers", expanding=True)))
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Store:
     def __init__(self, where: str | Path) -> None:
         self.database = Database(where)
         self._held = Held()
+        self._shelves: dict[tuple[str, str], int] = {}
         self._seen: dict[tuple[str, Scope], tuple[int, int]] = {}  # what `_seen_up_to` found, with how often something had been taken out
         with self.database.reading() as connection:
             whole = words.agree(connection)
@@ -66,11 +71,11 @@ class Store:
 
     def turns(self, scope: Scope, *, ids: Sequence[str] | None = None, last: int | None = None, until: int | None = None) -> list[Turn]:
         """Turns the scope sees in the order they came: all, those of some ids, or the last few; with ``until`` none with a later number."""
-        asked = sa.select(turns).where(*(within(turns, scope) if ids is None else [turns.c.id.in_(ids)]))
+        asked = sa.select(turns).where(*within(turns, scope)) if ids is None else _TURNS
         asked = asked if until is None else asked.where(turns.c.n <= until)
         asked = asked.order_by(turns.c.n) if last is None else asked.order_by(turns.c.n.desc()).limit(last)
-        with self.database.reading() as connection:
-            found = [turn_of(row) for row in connection.execute(asked).mappings()]
+        with self.database.outside_transactions() as connection:
+            found = [turn_of(row) for row in connection.execute(asked, {} if ids is None else {"ids": ids}).mappings()]
         # Asked for by id the scope is looked at here: SQLite would go through all that a user said to find a few ids among it.
         found = [turn for turn in found if scope.sees(turn.scope)]
         return found if last is None else found[::-1]
@@ -161,11 +166,26 @@ class Store:
                 found.setdefault(system, []).append(turn)
         return found
 
-    def by_words(self, scope: Scope, system: str, query: str, k: int, kind: str | None) -> Near:
-        """Ids and BM25 scores, best first."""
+    def shelf(self, system: str, user: str) -> int | None:
+        """The number of what one system (empty: the turns) keeps of one user; None while there is nothing. Once given, it stays."""
+        if (system, user) not in self._shelves:
+            with self.database.outside_transactions() as connection:
+                found = words.shelf_of(connection, system, user)
+            if found is None:
+                return None
+            self._shelves[system, user] = found
+        return self._shelves[system, user]
+
+    def by_words(self, shelf: int, scope: Scope, query: str, k: int, kind: str | None) -> Numbered:
+        """Numbers and BM25 scores, best first."""
         with self.database.reading() as connection:
-            shelf = words.shelf_of(connection, system, scope.user)
-            return [] if shelf is None else words.by_words(self._held.look(connection), connection, shelf, scope, query, k, kind)
+            return words.by_words(self._held.look(connection), shelf, scope, query, k, kind)
+
+    def named(self, found: Numbered) -> Near:
+        """The same with ids; what was forgotten in the meantime is left out."""
+        with self.database.outside_transactions() as connection:
+            ids = dict(connection.execute(_IDS, {"numbers": [n for n, _ in found]}).all())
+        return [(str(ids[n]), score) for n, score in found if n in ids]
 
     def numbers(self, shelf: int, scope: Scope, kind: str | None = None) -> NDArray[np.int64]:
         """Numbers of what a search may find on a shelf, ascending."""
@@ -174,7 +194,7 @@ class Store:
 
     def fact(self, name: str) -> str | None:
         """What the store says of itself."""
-        with self.database.reading() as connection:
+        with self.database.outside_transactions() as connection:
             return facts.get(connection, name)
 
     def set_fact(self, name: str, value: str) -> None:
@@ -300,6 +320,8 @@ def _seen(connection: sa.Connection, table: sa.Table, scope: Scope, ids: Iterabl
 
 def _resting(connection: sa.Connection, changes: Changes) -> dict[str, Record]:
     """The changed records of which every turn is there, and, of stored ones, which are there themselves."""
+    if not changes.records:
+        return {}
     said = _known(connection, list({i for r in changes.records.values() for i in r.turns}))
     stored = [i for i in changes.records if i not in changes.new]
     there = set(connection.execute(sa.select(records.c.id).where(records.c.id.in_(stored))).scalars())

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from baywindow.documents.bm25 import K1, B
 from baywindow.documents.words import words
 from baywindow.memory.records import Record, Scope, Turn
-from baywindow.memory.search import Near
 from baywindow.memory.store import facts
 from baywindow.memory.store.held import Look
 from baywindow.memory.store.rows import record_of, turn_of
 from baywindow.memory.store.tables import items, postings, records, shelves, turns
 
+Numbered = list[tuple[int, float]]  # (number of an item, score), best first
 TURN_KIND = "turn"
 AT_ONCE = 500  # ids in one statement
 
@@ -113,36 +113,40 @@ def narrowed(shelf: int, scope: Scope, kind: str | None) -> list[sa.ColumnElemen
 
 def listed(look: Look, shelf: int, scope: Scope, kind: str | None) -> NDArray[np.int64]:
     """Numbers and lengths in words of what a search may find, shape (item, 2), by number."""
-    asked = sa.select(items.c.n, items.c.words).where(*narrowed(shelf, scope, kind))
-    return look.rows(("items", shelf, scope.agent, scope.session, kind), asked)
+    key = ("items", shelf, scope.agent, scope.session, kind)
+    return look.rows(key, lambda: sa.select(items.c.n, items.c.words).where(*narrowed(shelf, scope, kind)))
 
 
-def by_words(look: Look, connection: sa.Connection, shelf: int, scope: Scope, query: str, k: int, kind: str | None) -> Near:
+def by_words(look: Look, shelf: int, scope: Scope, query: str, k: int, kind: str | None) -> Numbered:
     """The best ``k`` by BM25 in Lucene's variant, best first; of equals the newer."""
-    numbers, lengths = listed(look, shelf, scope, kind).T
+    numbers, lengths = np.ascontiguousarray(listed(look, shelf, scope, kind).T)
     if not len(numbers):
         return []
     scores = np.zeros(len(numbers))
     mean = max(1, int(lengths.sum())) / len(numbers)
     for word, times in Counter(words(query)).items():
-        asked = sa.select(postings.c.item, postings.c.count).where(postings.c.shelf == shelf, postings.c.word == word)
-        item, count = look.rows(("word", shelf, word), asked).T
+        item, count = _holding(look, shelf, word).T
         at = np.minimum(np.searchsorted(numbers, item), len(numbers) - 1)
         inside = numbers[at] == item
         at, count = at[inside], count[inside]
         idf = times * np.log(1 + (len(numbers) - len(at) + 0.5) / (len(at) + 0.5))
         scores[at] += idf * count / (count + K1 * (1 - B + B * lengths[at] / mean))
-    best = _best(scores, numbers, k)
-    asked = sa.select(items.c.n, items.c.id).where(items.c.n.in_([n for n, _ in best]))
-    named = dict(connection.execute(asked).all())
-    return [(str(named[n]), score) for n, score in best if n in named]
+    return _best(scores, numbers, k)
 
 
-def _best(scores: NDArray[np.float64], numbers: NDArray[np.int64], k: int) -> list[tuple[int, float]]:
+def _holding(look: Look, shelf: int, word: str) -> NDArray[np.int64]:
+    """Numbers of the items with a word, and how often they have it, shape (item, 2)."""
+
+    def query() -> sa.Select[tuple[int, int]]:
+        return sa.select(postings.c.item, postings.c.count).where(postings.c.shelf == shelf, postings.c.word == word)
+
+    return look.rows(("word", shelf, word), query)
+
+
+def _best(scores: NDArray[np.float64], numbers: NDArray[np.int64], k: int) -> Numbered:
     """Numbers and scores above zero, best first, of equals the newer."""
-    found = np.flatnonzero(scores)
-    if len(found) > k:
-        found = found[scores[found] >= np.partition(scores[found], -k)[-k]]
+    bar = np.partition(scores, -k)[-k] if len(scores) > k else 0.0
+    found = np.flatnonzero(scores >= bar if bar > 0 else scores > 0)
     order = found[np.lexsort((-numbers[found], -scores[found]))][:k]
     return [(int(numbers[i]), float(scores[i])) for i in order]
 
