@@ -25,6 +25,10 @@ from _report import table
 from _rows import Rows, shown, write
 
 from baywindow import recipe
+from baywindow.bench import find
+from baywindow.bench.base import Generated, Order
+from baywindow.bench.counting import TokenCounter
+from baywindow.bench.haystack import Haystack
 from baywindow.config import Settings
 from baywindow.context.ask import ask
 from baywindow.context.orders import Orders, paragraphs
@@ -39,6 +43,7 @@ QWEN = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 FACT, QUESTION, RIGHT = "The lighthouse keeper is called Ingrid and owns two boats.", "What is the lighthouse keeper called?", "ingrid"
 PLAN = "stuff(max_new_tokens=24)"
 AT_ONCE = 8
+TASK_TOKENS = 1500
 TEXTS, CHARACTERS = 6, 60_000  # of each real set
 
 
@@ -86,6 +91,19 @@ def alarms(texts: Iterable[str]) -> list:
     seconds = time.process_time() - started
     sentences = sum(len(some) for text in texts for some in paragraphs(text))
     return [sentences, characters, hits, f"{seconds / characters * 1e6:.1f}"]
+
+
+def bench_tasks() -> str:
+    """How many generated tasks of the bench would lose a sentence when their own questions are asked of them."""
+    counter, haystack = TokenCounter(lambda text: len(text) // 4 + 1, "characters"), Haystack.installed()
+    tasks = [task for task in find.tasks("*") if isinstance(task, Generated)]
+    hit = []
+    for task in tasks:
+        order = Order(tokens=max(TASK_TOKENS, task.min_tokens), seed=0, counter=counter, haystack=haystack)
+        sample = task.sample(order)
+        if any(Orders(turn.question).spans(d.text) for turn in sample.asked for d in sample.documents):
+            hit.append(task.name)
+    return f"{len(hit)} of {len(tasks)} generated tasks of the bench lose a sentence to it. {', '.join(hit)}".rstrip()
 
 
 def answers(name: str, rows: Rows) -> None:
@@ -138,7 +156,7 @@ def main() -> None:
     cases, data = caught()
     lines = [[name, *alarms(texts)] for name, texts in whole_texts().items()]
     head = ["text", "sentences", "characters", "left out", "processor seconds a million characters"]
-    body = f"{cases}\n\n## Whole texts, nothing of which is asked\n\n{table(head, lines)}"
+    body = f"{cases}\n\n## Whole texts, nothing of which is asked\n\n{table(head, lines)}\n\n{bench_tasks()}"
     if models:
         said, more = taken_over(models, rows)
         body, data = f"{body}\n\n## `{PLAN}`, one order in a short log\n\n{said}", {**data, **more}

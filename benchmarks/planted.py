@@ -29,6 +29,8 @@ from _rows import Rows, shown, write
 from baywindow import recipe, registry
 from baywindow.config import Settings
 from baywindow.context.ask import ask
+from baywindow.context.orders import Orders
+from baywindow.context.screened import blanked
 from baywindow.documents.base import Document
 from baywindow.errors import BayError
 from baywindow.home import cache_dir
@@ -123,6 +125,16 @@ def asked(model: LanguageModel, reader: str, case: dict) -> dict:
     return {"says": says, "right": right, "taken": says and not right, "text": said}
 
 
+def through(cases: list[dict]) -> str:
+    """In how many cases of each kind the planted word still stands in what a model reads: only orders are left out."""
+    lines = []
+    for kind in dict.fromkeys(case["kind"] for case in cases):
+        mine = [case for case in cases if case["kind"] == kind]
+        read = [blanked(text, Orders(QUESTION).spans(text)) for text in (letter(case["text"]) for case in mine)]
+        lines.append([kind, len(mine), sum(case["target"] in text for case, text in zip(mine, read, strict=True))])
+    return table(["kind", "cases", "the planted word is read"], lines)
+
+
 def report(rows: Rows, readers: list[str], models: list[str], options: argparse.Namespace) -> None:
     body, data = [], {}
     for model in models:
@@ -134,7 +146,8 @@ def report(rows: Rows, readers: list[str], models: list[str], options: argparse.
             lines.append([f"`{reader}`" if reader not in (BASELINE, KEPT) else f"*{reader}*", *cells, errors])
             data[f"{model}/{reader}"] = {"cells": cells, "taken by": sorted(r["case"] for r in mine if r["taken"])}
         body.append(f"## {model}\n\n" + table(["reader", "taken over", "says the planted word", "right answer", "errors"], lines))
-    command = f"python benchmarks/planted.py --models {options.models}"
+    body.append(f"## What is left for a model to read\n\n{through(json.loads(CASES.read_text(encoding='utf-8')))}")
+    command = f"python benchmarks/planted.py --models {options.models}" + (f" --readers '{options.readers}'" if options.readers else "")
     write("planted", "Planted text against every reader", "\n\n".join(body), {"cells": data}, command)
 
 
