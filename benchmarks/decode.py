@@ -42,14 +42,15 @@ def random_prompt(model: Any, tokens: int) -> list[tuple[torch.Tensor, torch.Ten
     return [tuple(torch.randn(shape, generator=generator).to(model.dtype) for _ in range(2)) for _ in range(config.num_hidden_layers)]
 
 
-def filled(w: Any, prompt: list[tuple[torch.Tensor, torch.Tensor]]) -> Any:
-    """A cache that holds the random prompt as if it had just been read and closed; the last pieces go through the model."""
+def filled(w: Any, prompt: list[tuple[torch.Tensor, torch.Tensor]], last: torch.Tensor | None = None) -> Any:
+    """A cache that holds the prompt's keys and values as if it had just been read and closed; its ``last`` tokens [1, n] go through the
+    model, so that policies see queries, act and learn as they would."""
     cache, tokens = w.cache(), prompt[0][0].shape[2]
     for store, (keys, values) in zip(cache.stores, prompt, strict=True):
         store.append(keys, values, torch.arange(tokens)[None], (0,), padded=False)
         store.is_initialized = True
     cache.row_tokens = torch.tensor([tokens])
-    driver.prefill(w, cache, torch.arange(1, 129)[None])  # so that policies see queries, act and learn as they would
+    driver.prefill(w, cache, torch.arange(1, 129)[None] if last is None else last)
     return cache
 
 

@@ -2,10 +2,11 @@
 
     python benchmarks/second_question.py [--hours 0.4] [--tokens 8192] [--samples 5] [--fresh]
 
-The context (natural text with two 7-digit numbers) is read once for each recipe; a first question is asked of a copy, then the second one,
-which is timed: its tokens in one forward, then the answer's, known beforehand, one by one. Recipes take turns, in an order that is turned
-around each time. Processor seconds of one thread; the answer's negative log-likelihood, and whether its tokens are the likeliest.
-Resumable: rows are kept as they come. Needs the converted Qwen2.5-Coder-0.5B.
+The context (natural text with two 7-digit numbers) is read once by the stock model and its last 128 tokens once for each recipe; all of
+these recipes attend to everything while a prompt is read. A first question is asked of a copy, then the second one, which is timed: its
+tokens in one forward, then the answer's, known beforehand, one by one. Recipes take turns, in an order that is turned around each time.
+Processor seconds of one thread; the answer's negative log-likelihood, and whether its tokens are the likeliest. Resumable: rows are kept
+as they come, and so are the keys and values of a context until its rows are there. Needs the converted Qwen2.5-Coder-0.5B.
 """
 
 from __future__ import annotations
@@ -14,22 +15,25 @@ import argparse
 import copy
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 from _report import table
 from _rows import Rows, shown, write
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from decode import STOCK, filled
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from baywindow.home import cache_dir
 from baywindow.window import attach
-from baywindow.window.engine import driver
 from window import folders, sample
 
 THIRD = "squeezed_attention(budget_fraction=0.33)"
 RECIPES = ("stock", THIRD, "squeezed_attention(budget_fraction=0.33, levels=2)")
 ROUNDS = 3  # timings of one sample, taken in turns
+LAST, PIECE = 128, 1024  # tokens read by each recipe for itself; tokens of one forward
 
 
 @torch.no_grad()
@@ -46,18 +50,33 @@ def asked(model: Any, cache: Any, request: dict[str, Any]) -> dict[str, Any]:
     return {"cpu": cpu, "nll": nll, "exact": bool((logp.argmax(dim=-1) == answer[0]).all())}
 
 
-def measured(models: dict[str, tuple[Any, Any]], request: dict[str, Any], base: dict[str, Any]) -> list[dict[str, Any]]:
+@torch.no_grad()
+def read(model: Any, ids: torch.Tensor, kept: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Keys and values of every layer for all but the last tokens, by the stock model; ``kept`` in a file once they are read."""
+    if not kept.exists():
+        cache = DynamicCache(config=model.config)
+        for piece in torch.split(ids[:, :-LAST], PIECE, dim=1):
+            model.model(input_ids=piece, past_key_values=cache)
+        tensors = {f"{name}{i}": getattr(layer, name) for i, layer in enumerate(cache.layers) for name in ("keys", "values")}
+        save_file({name: t.contiguous() for name, t in tensors.items()}, kept)
+    found = load_file(kept)
+    return [(found[f"keys{i}"], found[f"values{i}"]) for i in range(len(found) // 2)]
+
+
+def measured(models: dict[str, tuple[Any, Any]], request: dict[str, Any], base: dict[str, Any], kept: Path) -> list[dict[str, Any]]:
     """One sample through all recipes; the first question of each is not timed."""
-    caches = {}
-    for recipe, (model, w) in models.items():
-        caches[recipe] = w.cache()
+    ids, caches = torch.tensor([request["context"]]), {}
+    prompt = read(models[STOCK][0], ids, kept)
+    for recipe in RECIPES:
+        model, w = models[recipe]
         with torch.no_grad():
-            driver.prefill(w, caches[recipe], torch.tensor([request["context"]]))
+            caches[recipe] = filled(w, prompt, ids[:, -LAST:])
         asked(model, caches[recipe], request)
     found: dict[str, list[dict[str, Any]]] = {recipe: [] for recipe in RECIPES}
     for turn in range(ROUNDS):
         for recipe in RECIPES if turn % 2 else RECIPES[::-1]:
             found[recipe].append(asked(models[recipe][0], caches[recipe], request))
+    kept.unlink()
     return [{**base, "recipe": r, **ones[0], "cpu": statistics.median(o["cpu"] for o in ones)} for r, ones in found.items()]
 
 
@@ -65,7 +84,7 @@ def opened() -> tuple[dict[str, tuple[Any, Any]], Any]:
     """The model with each recipe in place (its weights are mapped from one file, so all share them), and the tokenizer."""
     if not (found := folders(["qwen"])):
         raise SystemExit(1)
-    made = {}
+    made: dict[str, tuple[Any, Any]] = {STOCK: (AutoModelForCausalLM.from_pretrained(found["qwen"], dtype="bfloat16").eval(), None)}
     for recipe in RECIPES:
         model = AutoModelForCausalLM.from_pretrained(found["qwen"], dtype="bfloat16").eval()
         made[recipe] = (model, attach(model, recipe))
@@ -108,7 +127,8 @@ def main() -> None:
             continue
         if not models:
             models, tokenizer = opened()
-        for row in measured(models, sample(i, tokenizer, options.tokens), {"sample": i, "tokens": options.tokens}):
+        base, kept = {"sample": i, "tokens": options.tokens}, path.with_suffix(f".{i}")
+        for row in measured(models, sample(i, tokenizer, options.tokens), base, kept):
             rows.add(row)
             print(row, flush=True)
     report(rows, f"python benchmarks/second_question.py --tokens {options.tokens} --hours {options.hours:g}")

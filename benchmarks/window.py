@@ -48,7 +48,13 @@ KEPT = (1 / 4, 1 / 10, 1 / 2)  # in this order, so that a run cut short has the 
 CONTEXT_TOKENS = {"qwen": 420, "embedded": 1400}  # Gemma's sliding layers see 512 tokens back: a shorter text would need no cache
 LONG_TOKENS, SPEED_PIECE, STEPS = 4096, 512, 24
 MEMORY_TOKENS, PIECE = 16384, 1024
-MEMORY_RECIPES = ("streaming_llm(budget_tokens=1024)", "snapkv(budget_tokens=1024)", "stock model")
+MEMORY_RECIPES = (
+    "streaming_llm(budget_tokens=1024)",
+    "snapkv(budget_tokens=1024)",
+    "infllm(local_tokens=1024)",
+    "kvquant(bits=3, calibrated=False)",  # what it holds does not depend on where its levels lie
+    "stock model",
+)
 WORDS = (
     "anchor basket candle dragon ember falcon garden harbor island jacket kettle ladder meadow needle orchard pepper quartz ribbon saddle"
 )

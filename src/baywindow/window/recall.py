@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from baywindow.window.base import InsideTechnique, LayerInfo, ModelInfo, State
@@ -84,8 +85,17 @@ class Recaller(InsideTechnique):
 
     @abstractmethod
     def recall(self, asked: Lookup) -> Tensor | None:
-        """Slots to read: int64 [B, H, m], or [B, 1, m] for all heads alike; −1 is a hole. None: everything.
+        """Slots to read: int64 [B, H, m], or [B, 1, m] for all heads alike; −1 is a hole. Or bool [B, H, L], true for the slots to read,
+        where heads read unequal numbers of them. None: everything.
 
         The queries' own tokens must be among them, last and in order; nobody may be without any token. Tokens behind a query of the same
         lookup are masked by the engine.
         """
+
+
+def marked_slots(marked: Tensor) -> Tensor:
+    """The slots that are True in bool [B, H, L], in order, with holes (−1) in front of those of shorter heads: int64 [B, H, m]."""
+    counts = marked.sum(dim=-1, keepdim=True)
+    longest = int(counts.max())
+    order = marked.to(torch.uint8).argsort(dim=-1, stable=True)[..., marked.shape[-1] - longest :]
+    return torch.where(torch.arange(longest, device=marked.device) >= longest - counts, order, -1)

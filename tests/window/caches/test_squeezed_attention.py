@@ -17,6 +17,7 @@ from baywindow.window import attach
 from baywindow.window.base import Shape
 from baywindow.window.caches.squeezed_attention import SqueezedAttention, threshold, weight_of_one
 from baywindow.window.engine import saving
+from baywindow.window.recall import marked_slots
 
 IDS = torch.randint(1, 97, (2, 60), generator=torch.Generator().manual_seed(4))
 ACTING = {"budget_tokens": 24, "window_tokens": 6, "cluster_fraction": 0.2, "coarse_fraction": 0.05}
@@ -43,11 +44,11 @@ def test_worked_example(make_lookup: Callable[..., Any]) -> None:
     assert lookup.state["sizes"].tolist() == [[[2, 2]]]
     torch.testing.assert_close(lookup.state["seen"], torch.tensor([[[0.4, 0.1]]]))
     torch.testing.assert_close(lookup.state["threshold"], torch.tensor([0.4]))
-    assert cache.recall(lookup).tolist() == [[[1, 2, 4, 5]]]
+    assert marked_slots(cache.recall(lookup)).tolist() == [[[1, 2, 4, 5]]]
     away = make_lookup(keys, -query, state=lookup.state)
-    assert cache.recall(away).tolist() == [[[0, 3, 4, 5]]]
+    assert marked_slots(cache.recall(away)).tolist() == [[[0, 3, 4, 5]]]
     both = make_lookup(torch.cat([keys, keys[:, :, -1:]], dim=2), torch.cat([query, -query], dim=2), state=lookup.state)
-    assert cache.recall(both).tolist() == [[[4, 5, 6]]]  # a question's tokens average to 0.25 and 0.25: neither
+    assert marked_slots(cache.recall(both)).tolist() == [[[4, 5, 6]]]  # a question's tokens average to 0.25 and 0.25: neither
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -97,7 +98,7 @@ def test_two_levels_read_what_one_reads_of_the_surviving_coarse_clusters(make_lo
     read = {}
     for name, cache in (("one", one), ("two", two), ("all", all_pass)):
         lookup = learned(make_lookup, cache, keys, question, watched)
-        read[name] = [sorted(set(row.tolist()) - {-1}) for row in cache.recall(lookup)[0]]
+        read[name] = [row.nonzero()[:, 0].tolist() for row in cache.recall(lookup)[0]]
     assert read["all"] == read["one"] or all(set(a) <= set(o) for a, o in zip(read["all"], read["one"], strict=True))
     for a, b in zip(read["two"], read["one"], strict=True):
         assert {198, 199} <= set(a)
@@ -116,7 +117,7 @@ def test_rows_of_a_padded_batch_read_what_they_read_alone(make_lookup: Callable[
     both = cache.recall(learned(make_lookup, cache, keys, question, watched, positions=positions))
     alone = cache.recall(learned(make_lookup, cache, keys[1:, :, 20:], question[1:], watched[1:]))
     for head in range(2):
-        assert sorted({*both[1, head].tolist()} - {-1}) == sorted({n + 20 for n in alone[0, head].tolist() if n >= 0})
+        assert both[1, head].nonzero()[:, 0].tolist() == [n + 20 for n in alone[0, head].nonzero()[:, 0].tolist()]
 
 
 def test_claim_one_threshold_loses_less_than_the_same_share_in_every_head(make_lookup: Callable[..., Any]) -> None:
@@ -132,8 +133,7 @@ def test_claim_one_threshold_loses_less_than_the_same_share_in_every_head(make_l
     cache = SqueezedAttention(budget_tokens=108, window_tokens=8, cluster_fraction=0.1)
 
     def mass(state: Any) -> float:
-        index = cache.recall(make_lookup(keys, question, state=state, scaling=0.25))[0]
-        return float(sum(true[h, [i for i in index[h].tolist() if i >= 0]].sum() for h in range(2)))
+        return float(true[cache.recall(make_lookup(keys, question, state=state, scaling=0.25))[0]].sum())
 
     pooled = learned(make_lookup, cache, keys, question, watched, scaling=0.25).state
     apart = copy.deepcopy(pooled)
@@ -142,8 +142,7 @@ def test_claim_one_threshold_loses_less_than_the_same_share_in_every_head(make_l
     kept = weights[0] >= each
     uniform = 0.0
     for h in range(2):
-        start, size, members = (apart[name][0, h] for name in ("starts", "sizes", "members"))
-        slots = [int(m) for c in kept[h].nonzero().flatten() for m in members[start[c] : start[c] + size[c]]]
+        slots = [slot for slot, cluster in enumerate(apart["clusters"][0, h].tolist()) if kept[h, cluster]]
         uniform += float(true[h, [*slots, *range(391, 400)]].sum())
     assert mass(pooled) >= uniform - 1e-6
 
@@ -157,7 +156,7 @@ def test_a_context_is_learned_once_saved_and_asked(tiny: Callable[..., Any], tmp
     class Spy(SqueezedAttention):
         def recall(self, asked: Any) -> Any:
             index = super().recall(asked)
-            read.append(int((index >= 0).sum(dim=-1).float().mean()) if index is not None else -1)
+            read.append(int(index.sum(dim=-1).float().mean()) if index is not None else -1)
             return index
 
     recipe = Recipe((Spy(levels=levels, **ACTING),))
@@ -183,7 +182,7 @@ def test_a_plain_forward_behind_a_plain_prompt_gets_the_same(tiny: Callable[...,
         for i in (50, 51):
             a, b = (model(IDS[:, i : i + 1], past_key_values=c).logits for c in (plain, driven))
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
-    assert plain.store(2).states["squeezed_attention"]["members"].shape[-1] == 44
+    assert plain.store(2).states["squeezed_attention"]["clusters"].shape[-1] == 44
 
 
 def test_cost_counts_what_is_read() -> None:

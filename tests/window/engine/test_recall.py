@@ -33,10 +33,14 @@ class Thirds(CachePolicy, Recaller):
     everything: bool = False
     by_head: bool = False
     hole: bool = False
+    asks: bool = False  # questions look up too
+    marked: bool = False  # says the same as bool; then heads differ: every other one reads all
     together: int = 0  # queries of a prompt that share a lookup
     learned: ClassVar[list[int]] = []
 
     def lookup_queries(self, phase: str, n: int) -> int:
+        if self.asks and phase == "decode":
+            return n
         return 1 if n == 1 and phase == "decode" else self.together
 
     def learn(self, held: Held) -> None:
@@ -52,6 +56,10 @@ class Thirds(CachePolicy, Recaller):
         else:
             third = asked.block.positions[:, None, :] % 3 == 0
             third[..., -n:] = True
+            if self.marked:
+                third = third.repeat(1, H, 1)
+                third[:, 1::2] = True
+                return third
             chosen = torch.where(third, torch.arange(L), -1)
             chosen = chosen.sort(dim=-1).values if self.hole else chosen[:, :, third[0, 0]]
         return chosen.expand(-1, H, -1) if self.by_head else chosen
@@ -63,9 +71,12 @@ class Thirds(CachePolicy, Recaller):
 @technique(summary="the same by a mask", room="window/patterns")
 class ThirdsMask(Pattern):
     from_token: int = 0
+    heads: bool = False  # only for query heads of even key/value heads
 
     def visible(self, asked: Asked, q_pos: Tensor, k_pos: Tensor) -> Tensor:
-        return (k_pos % 3 == 0) | (k_pos == q_pos) | (q_pos < self.from_token)
+        seen = (k_pos % 3 == 0) | (k_pos == q_pos) | (q_pos < self.from_token)
+        free = torch.arange(asked.layer.q_heads).div(asked.layer.group, rounding_mode="floor") % 2 == 1
+        return seen | free[:, None, None] if self.heads else seen
 
     def cost(self, shape: Shape) -> Cost:
         return Cost(flops=0, bytes_kept=0, bytes_read=0)
@@ -103,6 +114,29 @@ def test_recall_equals_the_same_choice_by_a_mask(tiny: Callable[..., Any], optio
     assert not torch.allclose(ours, logits(tiny("llama"), others), atol=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("kind", "beside"), [("llama", ()), ("qwen3", ()), ("gemma2", ()), ("llama_yarn", ()), ("llama", ("self_extend",))]
+)
+def test_heads_that_read_unequal_numbers(tiny: Callable[..., Any], kind: str, beside: tuple[str, ...]) -> None:
+    """The even heads read thirds and the odd ones everything, as a mask for each head says: head by head for one sequence, with holes for
+    a batch, where angles change, and where logits are capped."""
+    others = tuple(make(name, {}) for name in beside)
+    for ids in (IDS[:1], IDS):
+        want = logits(tiny(kind), (*others, ThirdsMask(from_token=36, heads=True)), ids)
+        torch.testing.assert_close(logits(tiny(kind), (*others, Thirds(marked=True)), ids), want, atol=5e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_question_read_head_by_head_sees_no_later_token(tiny: Callable[..., Any]) -> None:
+    """Five tokens share a lookup behind a closed prompt: alone (head by head) as in a batch of two (with holes and a mask)."""
+    model, out = tiny("llama"), []
+    with attach(model, Recipe((Thirds(marked=True, asks=True),))) as w:
+        for ids in (IDS[:1], IDS):
+            cache = w.prefill(ids[:, :35])
+            out.append(model(ids[:, 35:], past_key_values=cache).logits[0])
+    torch.testing.assert_close(out[0], out[1], atol=5e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("together", [1, 7, 100])
 def test_a_prompt_looked_up_in_pieces(tiny: Callable[..., Any], together: int) -> None:
     """Own tokens of a piece are all looked up and the future is masked: piece by piece the oracle is a mask, here of pieces of one."""
@@ -122,7 +156,9 @@ def test_pieces_do_not_depend_on_how_a_prompt_was_cut() -> None:
     assert list(pieces(5, 1, 1)) == [(0, 1)]
 
 
-@pytest.mark.parametrize("options", [{"hole": True}, {"hole": True, "by_head": True}, {"everything": True, "together": 7}])
+@pytest.mark.parametrize(
+    "options", [{"hole": True}, {"hole": True, "by_head": True}, {"everything": True, "together": 7}, {"marked": True}]
+)
 def test_a_left_padded_row_recalls_what_it_recalls_alone(tiny: Callable[..., Any], options: dict[str, Any]) -> None:
     mask = torch.ones_like(IDS)
     mask[1, :12] = 0

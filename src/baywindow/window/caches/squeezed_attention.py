@@ -15,7 +15,7 @@ centroids are keys at even distances instead of k-means++ draws, and k-means sto
 CPU. The share of keys is given as a budget that counts the window, not as a percentile.
 
 Shapes and units: tokens per key/value head on average over layers and heads; state a layer: centroids float32 [B, H, C, D], sizes
-[B, H, C], members [B, H, N] (slots), the scores seen [B, H, C], thresholds [B].
+[B, H, C], the cluster of every key int32 [B, H, N], the scores seen [B, H, C], thresholds [B].
 
 Cost: clustering once, O(passes · clusters · tokens · dim), where a `Prefilled` pays it for all its questions; a lookup O(clusters · dim).
 Nothing is freed.
@@ -24,8 +24,6 @@ Errors: ConfigError for fractions outside 0 to 1, or levels other than 1 and 2. 
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -37,7 +35,7 @@ from baywindow.window.base import Cost, Shape, State
 from baywindow.window.block import rows_of_heads
 from baywindow.window.caches._kmeans import Clusters, kmeans
 from baywindow.window.caches.base import CachePolicy
-from baywindow.window.recall import Held, Lookup, Phase, Recaller
+from baywindow.window.recall import Held, Lookup, Phase, Recaller, marked_slots
 
 
 @technique(
@@ -87,13 +85,14 @@ class SqueezedAttention(CachePolicy, Budgeted, Recaller):
         here = held.block.first(N).head_positions >= 0 if held.holes else None
         fine = kmeans(held.keys(0, N), here, 1 / self.cluster_fraction, self.passes)
         queries, q_pos = held.watched()
-        held.state.update(fine.state(), share=self._share(fine.sizes))
+        held.state.update(centroids=fine.centroids, sizes=fine.sizes, clusters=owners(fine), share=self._share(fine.sizes))
         q = held.turn(queries, q_pos)
         held.state["seen"] = weight_of_one(q, q_pos, fine.centroids, fine.sizes, held.layer.scaling)
         if self.levels == 2:
             coarse = kmeans(fine.centroids, fine.sizes > 0, self.cluster_fraction / self.coarse_fraction, self.passes)
-            sizes = torch.zeros_like(coarse.sizes).scatter_add_(-1, owners(coarse), fine.sizes.gather(-1, coarse.members.long()))
-            held.state.update({f"coarse_{name}": t for name, t in coarse.state().items()}, coarse_keys=sizes)
+            whose = owners(coarse)
+            sizes = torch.zeros_like(coarse.sizes).scatter_add_(-1, whose.clamp(max=coarse.sizes.shape[-1] - 1).long(), fine.sizes)
+            held.state.update(coarse_centroids=coarse.centroids, coarse_clusters=whose, coarse_keys=sizes)
             held.state["coarse_seen"] = weight_of_one(q, q_pos, coarse.centroids, sizes, held.layer.scaling)
 
     def _share(self, sizes: Tensor) -> Tensor:
@@ -114,29 +113,27 @@ class SqueezedAttention(CachePolicy, Budgeted, Recaller):
     def recall(self, asked: Lookup) -> Tensor | None:
         if "threshold" not in asked.state:
             return None
-        fine = Clusters.of(asked.state)
-        keep = self._above(asked, fine)
+        keep = self._above(asked)
         if bool(keep.all()):
             return None
-        kept = replace(fine, sizes=fine.sizes * keep)
-        chosen = kept.take((~keep).long().argsort(dim=-1, stable=True), int(kept.sizes.sum(dim=-1).max()))
-        exact = torch.arange(fine.members.shape[-1], asked.block.length, device=chosen.device)
-        return torch.cat([chosen, exact.expand(*chosen.shape[:2], -1)], dim=-1)
+        read = torch.ones(*keep.shape[:2], asked.block.length, dtype=torch.bool, device=keep.device)
+        clusters = asked.state["clusters"]
+        read[..., : clusters.shape[-1]] = members(keep, clusters)
+        return read
 
-    def _above(self, asked: Lookup, fine: Clusters) -> Tensor:
+    def _above(self, asked: Lookup) -> Tensor:
         """The clusters to read: bool [B, H, C]."""
         state, q, scaling = asked.state, asked.turned(), asked.layer.scaling
+        centroids, sizes, least = state["centroids"], state["sizes"], state["threshold"][:, None, None]
         if self.levels == 1:
-            return weight_of_one(q, asked.q_pos, fine.centroids, fine.sizes, scaling) >= state["threshold"][:, None, None]
-        coarse = Clusters.of({name.removeprefix("coarse_"): t for name, t in state.items() if name.startswith("coarse_")})
-        rough = weight_of_one(q, asked.q_pos, coarse.centroids, state["coarse_keys"], scaling)
-        stays = rough >= state["coarse_threshold"][:, None, None]
-        within = replace(coarse, sizes=coarse.sizes * stays)
-        ids = within.take((~stays).long().argsort(dim=-1, stable=True), int(within.sizes.sum(dim=-1).max()))
+            return weight_of_one(q, asked.q_pos, centroids, sizes, scaling) >= least
+        rough = weight_of_one(q, asked.q_pos, state["coarse_centroids"], state["coarse_keys"], scaling)
+        within = members(rough >= state["coarse_threshold"][:, None, None], state["coarse_clusters"])
+        ids = marked_slots(within)
         at, there = ids.clamp(min=0), ids >= 0
-        weights = weight_of_one(q, asked.q_pos, rows_of_heads(fine.centroids, at), fine.sizes.gather(-1, at) * there, scaling)
-        above = (weights >= state["threshold"][:, None, None]) & there
-        return torch.zeros_like(fine.sizes).scatter_add_(-1, at, above.long()) > 0
+        weights = weight_of_one(q, asked.q_pos, rows_of_heads(centroids, at), sizes.gather(-1, at) * there, scaling)
+        above = (weights >= least) & there
+        return torch.zeros_like(sizes).scatter_add_(-1, at, above.long()) > 0
 
     def cost(self, shape: Shape) -> Cost:
         clusters = max(1, int(shape.prompt_tokens * self.cluster_fraction))
@@ -153,12 +150,16 @@ def weight_of_one(q: Tensor, q_pos: Tensor, centroids: Tensor, sizes: Tensor, sc
     """The weight of one key at each centroid [B, H, C, D] if all keys stood at theirs: the mean over queries ``q`` [B, Hq, n, D] (those at
     ``q_pos`` [B, n] −1 do not count) and over the query heads of a head. float32 [B, H, C]; 0 for an empty cluster."""
     B, H, C, D = centroids.shape
-    n, group = q.shape[2], q.shape[1] // H
-    logits = q.float().reshape(B, H, group * n, D) @ centroids.transpose(2, 3) * scaling
-    weights = (logits + sizes.float().log()[:, :, None]).softmax(dim=-1).view(B, H, group, n, C)
-    counts = (q_pos >= 0).float()
-    mean = (weights.mean(dim=2) * counts[:, None, :, None]).sum(dim=2) / counts.sum(dim=1).clamp(min=1)[:, None, None]
-    return mean.nan_to_num(0.0) / sizes.clamp(min=1) * (sizes > 0)
+    n = q.shape[2]
+    log_sizes = sizes.float().log().view(B * H, 1, C)  # an empty cluster: −inf
+    logits = torch.baddbmm(log_sizes, q.float().reshape(B * H, -1, D), centroids.reshape(B * H, C, D).transpose(1, 2), alpha=scaling)
+    weights = logits.softmax(dim=-1).view(B, H, -1, n, C)
+    if n == 1:
+        mean = weights[:, :, :, 0].mean(dim=2)
+    else:
+        counts = (q_pos >= 0).float()
+        mean = (weights.mean(dim=2) * counts[:, None, :, None]).sum(dim=2) / counts.sum(dim=1).clamp(min=1)[:, None, None]
+    return mean.nan_to_num_(0.0).div_(sizes.clamp(min=1))
 
 
 def threshold(scores: list[Tensor], sizes: list[Tensor], share: Tensor) -> Tensor:
@@ -171,8 +172,14 @@ def threshold(scores: list[Tensor], sizes: list[Tensor], share: Tensor) -> Tenso
     return ranked.masked_fill(~within, torch.inf).amin(dim=1)
 
 
-def owners(coarse: Clusters) -> Tensor:
-    """Which cluster each entry of ``members`` belongs to, entries of none counted to the last: int64 [B, H, N]."""
-    ends = coarse.sizes.cumsum(dim=-1)
-    place = torch.arange(coarse.members.shape[-1], device=ends.device).expand(*ends.shape[:2], -1).contiguous()
-    return torch.searchsorted(ends, place, right=True).clamp(max=ends.shape[-1] - 1)
+def owners(made: Clusters) -> Tensor:
+    """Which cluster every key belongs to, C for those that were left out: int32 [B, H, N]."""
+    ends = made.sizes.cumsum(dim=-1)
+    place = torch.arange(made.members.shape[-1], device=ends.device).expand(*ends.shape[:2], -1).contiguous()
+    found = torch.searchsorted(ends, place, right=True, out_int32=True)
+    return torch.zeros_like(found).scatter_(-1, made.members.long(), found)
+
+
+def members(chosen: Tensor, clusters: Tensor) -> Tensor:
+    """Whether each key's cluster is among those ``chosen`` (bool [B, H, C]): bool [B, H, N]. A key of none is not."""
+    return torch.nn.functional.pad(chosen, (0, 1)).gather(-1, clusters.long())

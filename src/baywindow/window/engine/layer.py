@@ -182,9 +182,17 @@ class LayerRun:
         return kernel(self.module, q, keys, values, None if mask is None else by_query_head(mask, self.layer), **self.kwargs)[0]
 
     def _foldable(self, q: Tensor, keys: Tensor) -> bool:
+        return self.runtime.fold_gqa and self._only_softmax and q.shape[1] > keys.shape[1]
+
+    @property
+    def _only_softmax(self) -> bool:
         plain = self.layer.softcap is None and not any(self.kwargs.get(name) is not None for name in ("s_aux", "position_bias"))
-        plain = plain and not self.kwargs.get("dropout")
-        return self.runtime.fold_gqa and plain and q.shape[1] > keys.shape[1]
+        return plain and not self.kwargs.get("dropout")
+
+    @property
+    def plain(self) -> bool:
+        """Whether attention is a softmax over keys that are held at their angles, and its kernel may be another than stock's."""
+        return self.runtime.fold_gqa and self._only_softmax and not self.raw and self.pattern is None and self.parts.prefill is None
 
     def phase(self, n: int) -> Phase:
         """Whether ``n`` new tokens are (a piece of) a prompt, or come after it."""

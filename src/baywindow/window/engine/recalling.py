@@ -12,9 +12,10 @@ from torch import Tensor
 from baywindow.window.base import State, heads_of
 from baywindow.window.block import Block
 from baywindow.window.engine.apart import Apart
+from baywindow.window.engine.by_head import attend_by_head
 from baywindow.window.engine.masks import MaskSpec
 from baywindow.window.engine.store import Store
-from baywindow.window.recall import Held, Lookup, Phase, Recaller
+from baywindow.window.recall import Held, Lookup, Phase, Recaller, marked_slots
 
 if TYPE_CHECKING:
     from baywindow.window.engine.cache import WindowCache
@@ -48,8 +49,7 @@ def recalled(run: LayerRun, q: Tensor, query: Tensor, q_pos: Tensor, block: Bloc
         rows = slice(start, stop)
         held = block.first(past + stop)
         asked = _lookup(run, state, held, past + start, phase, q[:, :, rows], query[:, :, rows], q_pos[:, rows])
-        index = recaller.recall(asked)
-        outs.append(_attend(run, asked, q[:, :, rows], index))
+        outs.append(_attend(run, asked, q[:, :, rows], recaller.recall(asked)))
     return outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)
 
 
@@ -137,10 +137,16 @@ def at_angles(run: LayerRun, queries: Tensor, q_pos: Tensor) -> Tensor:
     return run.turner.turn(queries, q_pos.clamp(min=0))
 
 
-def _attend(run: LayerRun, asked: Lookup, q: Tensor, index: Tensor | None) -> Tensor:
-    run.picked_holes = index is not None and int(index.min()) < 0
-    block = asked.block if index is None else picked(asked.block, index, lambda at: _fetched(run, asked.block, at))
-    run.shares_mask = False
+def _attend(run: LayerRun, asked: Lookup, q: Tensor, chosen: Tensor | None) -> Tensor:
+    run.shares_mask, run.picked_holes = False, False
+    block = asked.block
+    if chosen is not None and chosen.dtype == torch.bool:
+        if (out := attend_by_head(run, block, q, chosen)) is not None:
+            return out
+        chosen = marked_slots(chosen & (block.head_positions >= 0) if asked.holes else chosen)
+    if chosen is not None:
+        run.picked_holes = int(chosen.min()) < 0
+        block = picked(block, chosen, lambda at: _fetched(run, asked.block, at))
     return run.attend(run.attending(q, block, asked.q_pos, asked.queries))
 
 
