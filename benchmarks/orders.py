@@ -1,6 +1,6 @@
 """The rule that leaves orders to the reader out of documents: what it catches, what it should not, and what a real model makes of the rest.
 
-    python benchmarks/orders.py [--models qwen] [--fresh]
+    python benchmarks/orders.py [--models qwen] [--hours 1] [--fresh]
 
 Cases: ``tests/context/orders.json``, written for this: orders in several styles and languages, and harmless sentences of manuals and
 letters, each with a question about it and one about something else. They are not the cases of the test suite for planted text, which
@@ -106,16 +106,18 @@ def bench_tasks() -> str:
     return f"{len(hit)} of {len(tasks)} generated tasks of the bench lose a sentence to it. {', '.join(hit)}".rstrip()
 
 
-def answers(name: str, rows: Rows) -> None:
-    """Every order with both settings; only what is not there yet."""
+def answers(name: str, rows: Rows, end: float) -> None:
+    """Every order with both settings; only what is not there yet, and none begun after ``end``."""
     keys = [{"model": name, "orders": how, "case": case["text"]} for case, how in itertools.product(CASES["orders"], ("keep", "leave_out"))]
     lacking = [key for key in keys if not rows.has(key)]
-    if not lacking:
+    if not lacking or time.monotonic() > end:
         return
     model = select.load(str(cache_dir("models") / QWEN) if name == "qwen" else name)
     engine, plan, writing = Engine(model, lambda: AT_ONCE), recipe.parse(PLAN), threading.Lock()
 
     def one(key: dict) -> None:
+        if time.monotonic() > end:
+            return
         asking = Queued(engine, key["case"], threading.Event())
         document = Document(text=letter(key["case"]), source="log.txt")
         said = ask(QUESTION, [document], recipe=plan, model=asking, settings=Settings(orders=key["orders"])).text
@@ -144,15 +146,17 @@ def taken_over(models: list[str], rows: Rows) -> tuple[str, dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="", help="also ask these (`qwen`, or any model's name)")
+    parser.add_argument("--hours", type=float, default=1.0, help="stop asking after this time and report what there is")
     parser.add_argument("--fresh", action="store_true", help="forget earlier answers")
     options = parser.parse_args()
     path: Path = cache_dir("bench") / "orders.jsonl"
     if options.fresh:
         path.unlink(missing_ok=True)
     rows = Rows(path, key=lambda r: (r["model"], r["orders"], r["case"]))
+    end = time.monotonic() + options.hours * 3600
     models = [name for name in options.models.split(",") if name]
     for name in models:
-        answers(name, rows)
+        answers(name, rows, end)
     cases, data = caught()
     lines = [[name, *alarms(texts)] for name, texts in whole_texts().items()]
     head = ["text", "sentences", "characters", "left out", "processor seconds a million characters"]
