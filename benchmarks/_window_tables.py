@@ -140,7 +140,7 @@ def memory(mine: list[Row], piece: int) -> list[str]:
         grown = (points[-1][1] - points[0][1]) / 2**20
         lines.append([recipe, *(f"{p[1] / 2**20:.0f} ({p[2] / 2**20:.1f})" for p in points), f"{grown:+.0f}"])
     title = (
-        f"Resident MiB above the loaded model while a prompt goes in by {piece:,} tokens (in brackets: MiB the cache holds, those that infllm "
-        "lays apart in a mapped file included), by tokens read"
+        f"Resident MiB above the loaded model while a prompt goes in by {piece:,} tokens, by tokens read (in brackets: MiB the cache "
+        "holds, with those that infllm lays apart in a mapped file)"
     )
     return [title, table(["", *lengths, "growth"], lines)]

@@ -9,6 +9,9 @@ caches   snapkv, expected_attention, kvzip and random at 1/2, 1/4 and 1/10 of th
          natural text (Python's own documentation); only the context is compressed, then one is asked for
 memory   resident memory of a fresh process while 16,384 tokens go in, in pieces of 1,024
 
+The model ``narrow`` is for memory alone: Qwen's layers and key/value heads, random and 64 wide, so that it reads in seconds. What a cache
+holds, and where, depends on shapes only.
+
 Times are processor seconds of one thread (the machine is shared; wall-clock seconds are kept in the rows too). Resumable: each row is
 kept as it comes. ``--hours`` limits the whole run; sample sizes are what the time gave, and stand in every cell.
 """
@@ -34,7 +37,7 @@ import torch
 from _peer_kvpress import Peer, environment
 from _rows import Rows, write
 from _window_tables import EXPLAINED, caches, memory, speed
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from baywindow.errors import BayError
@@ -42,7 +45,7 @@ from baywindow.home import cache_dir
 from baywindow.models import gguf
 from baywindow.window import attach
 
-FILES = {"qwen": "qwen2.5-coder-0.5b-instruct-q4_k_m", "embedded": "gemma-3-270m-q4_k_m"}
+FILES = {"qwen": "qwen2.5-coder-0.5b-instruct-q4_k_m", "embedded": "gemma-3-270m-q4_k_m", "narrow": "narrow-random-model"}
 METHODS = ("snapkv", "expected_attention", "kvzip", "random")
 KEPT = (1 / 4, 1 / 10, 1 / 2)  # in this order, so that a run cut short has the telling ones
 CONTEXT_TOKENS = {"qwen": 420, "embedded": 1400}  # Gemma's sliding layers see 512 tokens back: a shorter text would need no cache
@@ -293,10 +296,25 @@ class Loaded:
 def folders(names: list[str]) -> dict[str, Path]:
     """Converted folders by name; a line for each that is missing."""
     have = {str(manifest.get("name")): folder for folder, manifest in gguf.all_converted()}
+    if "narrow" in names and FILES["qwen"] in have:
+        have[FILES["narrow"]] = narrow(have[FILES["qwen"]])
     found = {name: have[FILES[name]] for name in names if FILES[name] in have}
     for name in set(names) - set(found):
         print(f"left out: {name} (no converted {FILES[name]} in {cache_dir('models')}; `bay ask --model` converts it)")
     return found
+
+
+def narrow(qwen: Path) -> Path:
+    """The narrow model's folder; made if missing."""
+    folder = cache_dir("bench", FILES["narrow"])
+    if not (folder / "config.json").exists():
+        config = AutoConfig.from_pretrained(qwen)
+        config.head_dim = config.hidden_size // config.num_attention_heads
+        config.hidden_size = config.intermediate_size = 64
+        config.num_attention_heads = config.num_key_value_heads
+        AutoTokenizer.from_pretrained(qwen).save_pretrained(folder)
+        AutoModelForCausalLM.from_config(config, dtype=getattr(torch, DTYPE)).save_pretrained(folder)
+    return folder
 
 
 def run(options: argparse.Namespace) -> None:

@@ -49,6 +49,7 @@ RECIPES = [
     "xkv + offload(group_tokens=16)",
     f"{CHOSEN} + kvquant(calibrated=False, group_tokens=8)",
     f"self_extend(group_tokens=8, window_tokens=16) + {CHOSEN}",
+    "clusterkv(budget_tokens=64, cluster_tokens=8, update_tokens=16) + offload(group_tokens=16)",
 ]
 
 

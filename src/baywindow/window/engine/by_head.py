@@ -35,7 +35,8 @@ def _attend(q: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
     if n == 1:
         out, _ = flash(q.reshape(1, 1, group, D), keys, values, scaling)
         return out.view(1, group, 1, -1)
-    own, own_norm = flash(q, *(t[:, :, past:].expand(-1, group, -1, -1) for t in (keys, values)), scaling, causal=True)
+    own_keys, own_values = (t[:, :, past:].expand(-1, group, -1, -1) for t in (keys, values))
+    own, own_norm = flash(q, own_keys, own_values, scaling, causal=True)
     if not past:
         return own
     out, norm = flash(q.reshape(1, 1, group * n, D), keys[:, :, :past], values[:, :, :past], scaling)
