@@ -74,7 +74,11 @@ def test_vectors_of_deleted_chunks_are_never_found(tmp_path: Path, embedder) -> 
 
 @pytest.mark.parametrize("unfinished", [0, 3])
 def test_rows_of_an_unfinished_file_take_no_place_from_others(tmp_path: Path, embedder, unfinished: int) -> None:
-    write(tmp_path / "d", a="alpha and a good many other words", b="alpha beside very different, longer, additional content: paragraphs, tables, figures")
+    write(
+        tmp_path / "d",
+        a="alpha and a good many other words",
+        b="alpha beside very different, longer, additional content: paragraphs, tables, figures",
+    )
     index = Index(embedder=embedder)
     index.update([tmp_path / "d"])
     chunks = [Chunk("alpha", n, n + 5, "", 1, None, "") for n in range(unfinished)]  # nearer to the question than what is whole
