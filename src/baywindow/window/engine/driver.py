@@ -62,7 +62,7 @@ def prefill(
         if close:
             runtime.finish(cache)
             cache.close()
-            if runtime.parts.caches:
+            if runtime.parts.caches or runtime.parts.lays_apart:
                 give_back()
         else:
             cache.mode = "hold"
