@@ -18,7 +18,7 @@ spec.loader.exec_module(made_up)  # type: ignore[union-attr]
 from baywindow.bench import ledger, report  # noqa: E402
 from baywindow.bench.compare import compared  # noqa: E402
 from baywindow.bench.report import tables  # noqa: E402
-from baywindow.bench.report.figures import front  # noqa: E402
+from baywindow.bench.report.figures import front, pareto  # noqa: E402
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 
@@ -116,6 +116,13 @@ def test_samples_of_other_text_are_not_paired(summary) -> None:
     other = made_up.summary(rows=tuple(made_up.replace(r, sample_id="another") for r in summary.rows))
     [block] = [b for b in compared(summary, other) if b.kind == "table"][:1]
     assert all(row[3] == "–" for row in block.rows)
+
+
+def test_a_recipe_of_few_samples_has_no_place_beside_the_others(summary) -> None:
+    few = tuple(r for r in summary.rows if r.recipe != made_up.SNAP or r.sample < 4)
+    [whole], [thin] = (pareto(found, "toy-model", 1024) for found in (summary, made_up.summary(rows=few)))
+    assert "left out" not in whole.text
+    assert thin.text.endswith(f"; left out, being measured on fewer samples: {made_up.SNAP}")
 
 
 def test_text_of_replies_and_recipes_is_never_markup(summary) -> None:

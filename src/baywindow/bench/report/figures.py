@@ -81,8 +81,13 @@ def _panels(grids: Sequence[tuple[str, Any]], lengths: Sequence[str], reverse: b
 
 
 def pareto(summary: Summary, model: str, length: int) -> list[Block]:
-    """Quality against memory and against time; what nothing else beats in both is joined by a line."""
-    cells = [summary.cells[model, length, r] for r in summary.recipes(model, length)]
+    """Quality against memory and against time; what nothing else beats in both is joined by a line.
+
+    Recipes measured on less than half of the samples that others have are named instead: other samples are another height.
+    """
+    every = [summary.cells[model, length, r] for r in summary.recipes(model, length)]
+    most = max((len(cell.good) for cell in every), default=0)
+    cells = [cell for cell in every if 2 * len(cell.good) >= most]
     panels = [
         ("KV MiB held", lambda c: _scaled(c.mean("kv_bytes"), 2**-20)),
         ("processor seconds a sample", lambda c: c.mean("cpu_seconds")),
@@ -94,6 +99,8 @@ def pareto(summary: Summary, model: str, length: int) -> list[Block]:
     text = (
         f"{model}, {length_text(length)}: answer NLL (lower is better) against memory and time; the line joins what nothing beats in both"
     )
+    if few := [cell.recipe for cell in every if 2 * len(cell.good) < most]:
+        text += f"; left out, being measured on fewer samples: {', '.join(few)}"
     return [block(f"{_slug(model)}-{length_text(length)}-pareto", text, _scatter(found))]
 
 
