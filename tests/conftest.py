@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -162,3 +165,27 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.outcome = "failed"
         report.longrepr = f"{reason}\nBAY_REQUIRE={os.environ['BAY_REQUIRE']}: this test may not be skipped here"
     return report
+
+
+@pytest.fixture
+def announced() -> Callable[[Any], AbstractContextManager[None]]:
+    """A service that listens on a port of this machine and is announced for the block, as `bay serve` does it."""
+
+    @contextmanager
+    def listening(service: Any) -> Iterator[None]:
+        from baywindow.server.announced import announce, announcement
+        from baywindow.server.running import Server, bind
+
+        bound, ready = bind("127.0.0.1", 0), threading.Event()
+        server = Server(service, ready.set)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound.socket]}, daemon=True)
+        thread.start()
+        assert ready.wait(30)
+        withdraw = announce(announcement(service, bound.url))
+        yield
+        withdraw()
+        server.should_exit = True
+        thread.join(40)
+        bound.socket.close()
+
+    return listening

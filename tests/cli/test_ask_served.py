@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -21,29 +20,18 @@ REMARK = "using the running server at http://127.0.0.1:"
 
 
 @pytest.fixture
-def running(monkeypatch, scripted):
+def running(monkeypatch, scripted, announced):
     """A server with a scripted model, announced; where a model is loaded nevertheless, another one answers."""
     from baywindow.config import Settings
     from baywindow.models import identity, select
-    from baywindow.server.announced import announce, announcement
-    from baywindow.server.running import Server, bind
     from baywindow.server.service import Options, Service
 
     model, loaded = scripted(lambda prompt: "Ida did. [1]"), scripted(lambda prompt: "Loaded anew. [1]")
     monkeypatch.setattr(identity, "fingerprint_of", lambda name: {"same": "scripted", "other": "sha256:1"}[name])
     monkeypatch.setattr(select, "load", lambda name=None, **rest: loaded)
     service = Service(Settings(), Options(port=0, local_token="secret"), model=model)
-    bound, ready = bind("127.0.0.1", 0), threading.Event()
-    server = Server(service, ready.set)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound.socket]}, daemon=True)
-    thread.start()
-    assert ready.wait(30)
-    withdraw = announce(announcement(service, bound.url))
-    yield model
-    withdraw()
-    server.should_exit = True
-    thread.join(40)
-    bound.socket.close()
+    with announced(service):
+        yield model
 
 
 def test_it_answers_in_place_of_the_model_and_says_so(bay, folder, running):

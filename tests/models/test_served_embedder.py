@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -22,24 +21,13 @@ TEXTS = ["Who painted the fence?", "Quelle heure est-il ? 今何時", "word " * 
 
 
 @pytest.fixture
-def server(scripted):
+def server(scripted, announced):
     """A server with a scripted model and the embedded embedder, announced as `bay serve` does."""
-    from baywindow.server.announced import announce, announcement
-    from baywindow.server.running import Server, bind
     from baywindow.server.service import Options, Service
 
     service = Service(Settings(), Options(port=0, local_token="secret"), model=scripted(lambda prompt: "yes"))
-    bound, ready = bind("127.0.0.1", 0), threading.Event()
-    running = Server(service, ready.set)
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [bound.socket]}, daemon=True)
-    thread.start()
-    assert ready.wait(30)
-    withdraw = announce(announcement(service, bound.url))
-    yield service
-    withdraw()
-    running.should_exit = True
-    thread.join(40)
-    bound.socket.close()
+    with announced(service):
+        yield service
 
 
 def loaded(embedder: SentenceEmbedder) -> bool:
