@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from _data import data_folder
-from _report import RESULTS, interval, machine
+from _report import RESULTS, machine
+
+from baywindow.bench import stats
 
 
 def shared_data() -> Path:
@@ -20,9 +22,11 @@ def shared_data() -> Path:
 
 
 def shown(values: Sequence[float]) -> str:
-    """``0.61 [0.52, 0.70] (n=109)``."""
-    mean, low, high = interval(values)
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}] (n={len(values)})" if len(values) else "–"
+    """``0.61 [0.52, 0.70] (n=109)``; without bounds where the bench's own report gives none."""
+    if (found := stats.interval(values)) is None:
+        return "–"
+    bounds = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
+    return f"{found.mean:.2f}{bounds} (n={found.n})"
 
 
 def normalised(text: str) -> str:
