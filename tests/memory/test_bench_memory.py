@@ -73,7 +73,7 @@ def test_the_scores_of_a_system_are_counted_by_kind(bench):
     rows = [read, row(1, 0.2), row(4, 0.6), row(5, 1.0, found=None, shown=None)]
     line = bench("_memory_tables")._system_line("hema", rows, history=2000)
     assert line[:2] == ["`hema`", 3]
-    assert line[2].startswith("0.40 [")
+    assert line[2] == "0.40 (n=2)"  # too few for an interval
     assert line[3:8] == ["0.20 (1)", "–", "–", "0.60 (1)", "1.00 (1)"]
     assert line[8:] == ["0.50 (2)", "10.00 (3)", "1.00 (2)", "100", "5%", 3, "3"]
 
@@ -105,7 +105,7 @@ def test_a_system_is_read_asked_and_tabled(bench, scripted, embedder, tmp_path):
     assert asked["score"] == pytest.approx(2 / 3)  # "in rome" against "rome": P 1/2, R 1
     history = {"part": "history", "model": "scripted", "set": "beginning 1", "tokens": 1000}
     page, _ = bench("_memory_tables").body([*rows.rows, history])
-    assert "| `turn_retrieval(by='words')` | 1 | 0.67 [0.67, 0.67] (n=1) |" in page
+    assert "| `turn_retrieval(by='words')` | 1 | 0.67 (n=1) |" in page
 
 
 def test_searches_stand_beside_the_floor(bench, embedder, monkeypatch):
