@@ -71,15 +71,23 @@ def latency_section(r: dict[str, Any]) -> list[str]:
     return [title, "", table(["", "n", *(LATENCIES[key] for key in keys)], rows), "", note]
 
 
+STARTS = {
+    "runs": "the model loaded",
+    "kept": "a first `--keep 1`, which has a server load it",
+    "served": "a running `bay serve` used, as by a second `--keep`",
+}
+
+
 def start_section(r: dict[str, Any]) -> list[str]:
     head = ["", "best, s", "worst, s", "processor, s (median)"]
     rows = []
-    for name, title in (("runs", "the model loaded"), ("served", "a running `bay serve` used")):
+    for name, title in STARTS.items():
         if runs := r.get(name):
             best, worst = (f(run["seconds"] for run in runs) for f in (min, max))
             work = statistics.median(run["processor_seconds"] for run in runs)
             rows.append([title, f"{best:.1f}", f"{worst:.1f}", f"{work:.1f}"])
     text = f"From the start of the process to the first piece of the reply, {len(r['runs'])} runs each, {r['threads']} thread(s)."
+    text += " A server has read the prompt's beginning before."
     return ["## Start of `bay ask` with the embedded model", "", text, "", table(head, rows)]
 
 

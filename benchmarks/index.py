@@ -12,12 +12,10 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from _data import Task, data_folder, leval, locomo_tasks, natural_question_tasks
+from _index_start import start
 from _index_tables import markdown
 from _peer import PeerMissing, run_peer, run_script
 from _report import Parts, interval, progress
@@ -45,8 +44,6 @@ from baywindow.models.base import Embedder
 from baywindow.models.embedders import default_embedder, embedded_folder
 
 WORKER = Path(__file__).with_name("_ours_index.py")
-STARTER = Path(__file__).with_name("_ours_start.py")
-STARTS = 3
 FILES = 1000
 WHOLE_FILES = 120
 ROUNDS = 3
@@ -221,42 +218,6 @@ def timed(ask: Callable[[str], Any], questions: list[str], index: Index) -> dict
         worked.append((time.process_time() - at_work) * 1000)
     p50, p90 = np.percentile(clock[WARM_UP:], [50, 90])
     return {"n": len(clock) - WARM_UP, "p50_ms": p50, "p90_ms": p90, "cpu_p50_ms": float(np.median(worked[WARM_UP:]))}
-
-
-def start() -> dict[str, Any]:
-    """Seconds until `bay ask README.md` with the embedded model writes: the first run, which indexes the file, does not count; then the
-    same beside a `bay serve` that has the model, where the first run, which has the server read the prompt's beginning, does not."""
-    # As an installed package has it: compiled modules are kept, whatever this environment says.
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    os.environ["PYTHONPYCACHEPREFIX"] = str(home.cache_dir("bench") / "compiled")
-    source = Path(__file__).resolve().parents[1] / "README.md"
-    with tempfile.TemporaryDirectory() as folder:
-
-        def run(*more: str) -> dict[str, Any]:
-            return run_script(sys.executable, STARTER, str(time.time()), folder, source, *more)
-
-        runs = [run("--no-server") for _ in range(STARTS + 1)][1:]
-        with serving():
-            served = [run() for _ in range(STARTS + 1)][1:]
-    if not all(found["served"] for found in served):
-        raise PeerMissing("`bay ask` did not use the running server")
-    return {"runs": runs, "served": served, "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))}
-
-
-@contextmanager
-def serving() -> Iterator[None]:
-    """A `bay serve` with the embedded model, from where it says that it listens."""
-    command = "from baywindow.cli.main import app; app(['serve', '--model', 'embedded', '--port', '0'])"
-    process = subprocess.Popen(
-        [sys.executable, "-c", command], stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
-    )
-    try:
-        if " at http" not in (process.stdout.readline() if process.stdout is not None else ""):
-            raise PeerMissing("`bay serve` did not start")
-        yield
-    finally:
-        process.terminate()
-        process.communicate()
 
 
 def cold() -> dict[str, float]:

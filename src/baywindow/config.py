@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     concurrency: int = Field(4, ge=1, le=256, description="calls to an endpoint at the same time")
     timeout_s: float = Field(120.0, gt=0, description="seconds to wait for an endpoint before giving up on a call")
     use_server: bool = Field(True, description="`bay ask` uses a running `bay serve` that has the same model, instead of loading it again")
+    keep_minutes: float = Field(
+        0.0, ge=0, le=1440, description="minutes that a model which `bay ask` loads stays in memory after its last question; 0: not at all"
+    )
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="where a local model runs: auto, cpu, cuda, cuda:1, mps"
     )

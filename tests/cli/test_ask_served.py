@@ -8,6 +8,9 @@ import os
 import re
 import subprocess
 import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -112,3 +115,117 @@ def test_two_processes_and_a_model(tmp_path, folder, write_qwen):
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         process.communicate()
+
+
+SCRIPT = "import sys; sys.argv = ['bay', *sys.argv[1:]]; from baywindow.cli.main import app; app()"
+STAYS = "the model stays for 5 minutes after its last question"
+
+
+@pytest.fixture
+def unloaded(monkeypatch, scripted):
+    """Where a model is loaded in this process, this one answers."""
+    from baywindow.models import identity, select
+
+    monkeypatch.setattr(identity, "fingerprint_of", lambda name: "scripted")
+    monkeypatch.setattr(select, "load", lambda name=None, **rest: scripted(lambda prompt: "Loaded here. [1]"))
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """``started(code)`` makes that Python code what is started to keep a model; the list has the arguments of what was started."""
+    from baywindow.server import kept
+
+    made: list[list[str]] = []
+    popen = subprocess.Popen
+
+    def use(code: str) -> list[list[str]]:
+        monkeypatch.setattr(kept, "COMMAND", (sys.executable, "-c", code))
+        monkeypatch.setattr(kept.subprocess, "Popen", lambda arguments, **rest: made.append(arguments) or popen(arguments, **rest))
+        return made
+
+    return use
+
+
+def test_what_cannot_be_kept_is_loaded_here_and_the_reason_told(bay, folder, unloaded, started):
+    started("import sys; print('error: no room', file=sys.stderr); print('hint: make some', file=sys.stderr); sys.exit(2)")
+    done = bay("ask", QUESTION, ".", *RECIPE, "--model", "same", "--keep", "5")
+    assert done.stdout.startswith("Loaded here.")
+    assert "note: the model is loaded here and not kept: no room" in done.stderr
+    assert STAYS not in done.stderr
+
+
+def test_of_two_that_start_at_once_one_waits_for_the_others(bay, folder, unloaded, started, monkeypatch):
+    """What this command started ends at once, for another process holds the model's lock: it waits until that one ends, too."""
+    from baywindow.config import Settings
+    from baywindow.server import kept
+
+    started("raise SystemExit('error: this model is already being kept')")
+    with kept.held("scripted", Settings()) as lock:  # entered once more: taken twice
+        waits: list[float] = []
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                lock.release(force=True)
+
+        monkeypatch.setattr(kept, "time", SimpleNamespace(sleep=wait))
+        done = bay("ask", QUESTION, ".", *RECIPE, "--model", "same", "--keep", "5")
+    assert len(waits) >= 3
+    assert done.stdout.startswith("Loaded here.")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--keep", "0"], ["--keep", "5", "--no-server"], ["--keep", "5", "--base-url", "http://127.0.0.1:9/v1"]],
+    ids=["unasked", "none", "ruled out", "an endpoint"],
+)
+def test_nothing_is_started_unless_it_is_asked_for_and_of_use(bay, folder, unloaded, started, arguments):
+    made = started("")
+    assert bay("ask", QUESTION, ".", *RECIPE, "--model", "same", *arguments).stdout.startswith("Loaded here.")
+    assert made == []
+
+
+def test_nothing_is_started_beside_a_server_that_runs(bay, folder, running, started):
+    made = started("")
+    assert REMARK in bay("ask", QUESTION, ".", *RECIPE, "--model", "same", "--keep", "5").stderr
+    assert made == []
+
+
+def test_a_setting_asks_for_it(bay, folder, unloaded, started, monkeypatch):
+    monkeypatch.setenv("BAY_KEEP_MINUTES", "7.5")
+    made = started("")
+    bay("ask", QUESTION, ".", *RECIPE, "--model", "same")
+    ((_, _, *arguments),) = made
+    assert arguments[1:] == ["--model", "same", "--port", "0", "--private", "--idle", "7.5", "--recipe", "default"]
+
+
+@pytest.mark.slow
+def test_a_model_is_kept_asked_again_and_ended(tmp_path, folder, write_qwen):
+    """From a shell, with a real tiny model: the second question finds what the first one started; then it is told to end."""
+    made = write_qwen(tmp_path / "model", seed=3)
+    env = {**os.environ, "BAY_HOME": str(tmp_path / "home"), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+    where = tmp_path / "home/data/serve/running"
+
+    def bay(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", SCRIPT, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    ask = ["ask", QUESTION, "garden.md", "--recipe", "full_text > rag(max_new_tokens=16)", "--model", str(made), "--keep", "5"]
+    try:
+        first = bay(*ask)
+        assert STAYS in first.stderr
+        second = bay(*ask)
+        assert REMARK in second.stderr
+        assert second.stdout == first.stdout
+        (announced,) = where.glob("*.json")
+        assert (Path("/proc") / announced.stem).exists() or not Path("/proc").exists()
+        assert bay("serve", "--stop").stdout == "1 server told to end\n"
+        end = time.monotonic() + 60
+        while list(where.glob("*.json")) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert list(where.iterdir()) == []
+        assert bay("serve", "--stop").stdout == "no private server runs\n"
+    finally:
+        subprocess.run([sys.executable, "-c", SCRIPT, "serve", "--stop"], env=env, check=False)

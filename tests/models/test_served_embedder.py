@@ -69,12 +69,12 @@ def test_a_server_with_another_embedder_is_not_used(server, monkeypatch):
 def test_a_server_that_fails_is_asked_once_and_the_weights_are_loaded(server, monkeypatch, path):
     found = opening.embedder(Settings())
     if path == "gone":
-        found._url = "http://127.0.0.1:9"
+        found._server = lambda: ("http://127.0.0.1:9", "secret")
     else:
-        found._token = "wrong"
+        found._server = lambda url=found._server()[0]: (url, "wrong")
         monkeypatch.setattr(SentenceEmbedder, "dim", 5)  # and a vector of another length is no answer either
         found.__dict__.pop("dim", None)
     text = ["Who painted the fence?"]
     assert found.embed(text).shape == (1, 384)
-    assert found._url == ""
+    assert found._server is None
     assert loaded(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from baywindow import home
 from baywindow.config import Settings
+from baywindow.errors import ConfigError
 from baywindow.server import announced
 from baywindow.server.announced import Announced, announce, announcement, running
 from baywindow.server.service import Options, Service
@@ -31,6 +33,7 @@ WHAT = Announced(
     context=None,
     timeout_s=600.0,
     version=announced.version(),
+    private=False,
     token="secret",
 )
 
@@ -156,3 +159,22 @@ def test_counts(serve, talker):
     for wrong in ({}, {"text": "a", "messages": [{"role": "user", "content": "a"}]}, {"text": "a", "texts": []}):
         assert ask(**wrong).status_code == 400
     assert ask(model="nobody", text="a").status_code == 404
+
+
+def test_a_private_server_says_that_it_is_one_and_is_told_to_end(scripted, monkeypatch):
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(announced.os, "kill", lambda pid, sign: told.append((pid, sign)))
+    assert announced.stop_private() == 0
+    service = Service(Settings(), Options(private=True, local_token="secret"), model=scripted(["yes"]))
+    assert service.needs_key
+    for private, number in ((True, 1), (False, 0)):
+        withdraw = announce(replace(WHAT, private=private))
+        assert announced.stop_private() == number
+        withdraw()
+    assert announcement(service, WHAT.url).private
+    assert told == [(os.getpid(), signal.SIGTERM)]
+
+
+def test_a_private_server_on_another_address_still_needs_keys(scripted):
+    with pytest.raises(ConfigError, match="needs API keys"):
+        Service(Settings(), Options(host="0.0.0.0", private=True, local_token="secret"), model=scripted(["yes"]))

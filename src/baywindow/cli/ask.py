@@ -35,6 +35,9 @@ def ask(
     trace: Annotated[bool, typer.Option("--trace", help="Show every step and what became of the context.")] = False,
     as_json: flags.Json = False,
     no_server: flags.NoServer = False,
+    keep: Annotated[
+        float | None, typer.Option("--keep", min=0, metavar="MINUTES", help="Let the model stay loaded for later questions.")
+    ] = None,
 ) -> None:
     """Answer a question from documents, with checked citations."""
     import baywindow
@@ -43,13 +46,20 @@ def ask(
     flags.worded(question)
     named = flags.some(sources)
     settings = flags.settings_from(
-        model=model, base_url=base_url, context=context, embedder=embedder, index=index, use_server=False if no_server else None
+        model=model,
+        base_url=base_url,
+        context=context,
+        embedder=embedder,
+        index=index,
+        keep_minutes=keep,
+        use_server=False if no_server else None,
     )
     plan = flags.plan(recipe, settings, k)
     limits = Budget.parse(budget) if budget is not None else None
     with output.Progress() as progress:
-        corpus = opening.corpus(named, settings, progress)
-        loaded = opening.model(settings, progress, plan)
+        kept = opening.kept(settings, plan)
+        corpus = opening.corpus(named, settings, progress, kept)
+        loaded = opening.model(settings, progress, plan, kept)
         try:
             teller = Teller(progress, loaded.label, quiet=as_json)
             answer = baywindow.ask(question, corpus, recipe=plan, model=loaded, budget=limits, on_event=teller, settings=settings)

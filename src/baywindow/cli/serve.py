@@ -14,6 +14,8 @@ from baywindow.errors import ConfigError, MissingExtraError
 from baywindow.models.prefixes import Level
 
 if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
     from baywindow.config import Settings
     from baywindow.server.running import Bound
     from baywindow.server.service import Options, Service
@@ -32,6 +34,10 @@ def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen on; any but this machine's own asks for keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes any free one.")] = 7370,
     require_keys: Annotated[bool, typer.Option("--require-keys", help="Ask for keys on this machine's own address too.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Serve only your own `bay ask`, which finds it by itself.")] = False,
+    idle: Annotated[
+        float | None, typer.Option("--idle", min=0.01, metavar="MINUTES", help="End when nothing was asked for so long.")
+    ] = None,
     places: Annotated[int, typer.Option("--places", min=1, max=4096, help="Requests under way, waiting ones included; more get 429.")] = 64,
     rate: Annotated[int, typer.Option("--rate", min=0, help="Requests a minute of one key; 0 is no limit.")] = 0,
     body_mb: Annotated[int, typer.Option("--body-mb", min=1, help="Largest request that is no upload.")] = 32,
@@ -43,6 +49,7 @@ def serve(
     cache_level: Annotated[Level, typer.Option("--cache-level", help="On disk: exactly, or coded, from 4 (finest) to 1.")] = "3",
     share_cache: Annotated[bool, typer.Option("--share-cache", help="Let a key have what another key's text has made.")] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep nothing of what was read.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End the private servers that keep a model for `bay ask`, and end.")] = False,
     new_key: Annotated[str | None, typer.Option("--new-key", metavar="NAME", help="Make a key, print it once, and end.")] = None,
     revoke_key: Annotated[str | None, typer.Option("--revoke-key", metavar="NAME", help="End a key, at once, and end.")] = None,
     keys: Annotated[bool, typer.Option("--keys", help="List the keys' names, and end.")] = False,
@@ -50,6 +57,9 @@ def serve(
     """Serve the OpenAI API with a longer window."""
     if new_key or revoke_key or keys:
         _tend_keys(new_key, revoke_key, keys)
+        return
+    if stop:
+        _stop()
         return
     settings = flags.settings_from(model=model, base_url=upstream, context=context, embedder=embedder, recipe=recipe)
     flags.plan(None, settings, None)  # a recipe that does not parse shows before a model is loaded
@@ -65,6 +75,7 @@ def serve(
         host=host,
         port=port,
         require_keys=require_keys,
+        private=private,
         places=places,
         requests_per_minute=rate,
         body_bytes=body_mb * MEGA,
@@ -77,10 +88,32 @@ def serve(
         cache=None if no_cache else kept,
     )
     bound = bind(host, port)
+    only = _held(settings) if private else None  # for as long as this process lives
     try:
-        _run(_opened(settings, options), bound)
+        _run(_opened(settings, options), bound, idle)
     finally:
         bound.socket.close()
+        if only is not None:
+            only.release()
+
+
+def _held(settings: Settings) -> BaseFileLock:
+    """The lock of the one private server of a model. ConfigError where there is one already, or where the model runs elsewhere."""
+    from baywindow.models import identity, select
+    from baywindow.server.kept import held
+
+    name = select.chosen_name(settings)
+    fingerprint = None if select.is_remote(name, settings) else identity.fingerprint_of(name)
+    if fingerprint is None:
+        raise ConfigError(f"{name} has no weights here to keep", hint="leave out --private, or name a model that is on this machine")
+    return held(fingerprint, settings)
+
+
+def _stop() -> None:
+    from baywindow.server.announced import stop_private
+
+    ended = stop_private()
+    output.say(f"{output.counted(ended, 'server')} told to end" if ended else "no private server runs")
 
 
 def _opened(settings: Settings, options: Options) -> Service:
@@ -99,7 +132,7 @@ def _opened(settings: Settings, options: Options) -> Service:
     return Service(settings, options, model=loaded)
 
 
-def _run(service: Service, bound: Bound) -> None:
+def _run(service: Service, bound: Bound, idle_minutes: float | None) -> None:
     from baywindow.server.announced import announce, announcement
     from baywindow.server.running import Server
 
@@ -110,9 +143,15 @@ def _run(service: Service, bound: Bound) -> None:
             ended.callback(announce(found))
         what = ", ".join(service.served) or f"what {service.settings.base_url} has"
         output.say(f"{what} at {bound.url}/v1")
-        output.remark("keys are asked for" if service.needs_key else "no key is asked for on this machine; Ctrl-C ends it")
+        output.remark(_who_may(service) + "; Ctrl-C ends it")
 
-    Server(service, ready, ended.close).run(sockets=[bound.socket])
+    Server(service, ready, ended.close, idle_s=None if idle_minutes is None else idle_minutes * 60).run(sockets=[bound.socket])
+
+
+def _who_may(service: Service) -> str:
+    if service.options.private:
+        return "only your own `bay ask` is answered"
+    return "keys are asked for" if service.needs_key else "no key is asked for on this machine"
 
 
 def _tend_keys(new: str | None, revoke: str | None, listing: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,12 +17,13 @@ PATIENCE_S = 5.0  # loading the weights takes less
 
 
 class ServedEmbedder(SentenceEmbedder):
-    """The embedder in ``folder``, which tells its dimension, its limit and its tokenizer without weights. Where the server at ``url``,
-    which has the same one, does not answer as it should, the weights are loaded here after all."""
+    """The embedder in ``folder``, which tells its dimension, its limit and its tokenizer without weights. ``server`` gives the URL and the
+    token of a server that has the same one; it is called when there is something to embed, and may wait until there is such a server.
+    Where there is none, or it does not answer as it should, the weights are loaded here after all."""
 
-    def __init__(self, folder: Path, *, name: str, device: str, url: str, token: str) -> None:
+    def __init__(self, folder: Path, *, name: str, device: str, server: Callable[[], tuple[str, str] | None]) -> None:
         super().__init__(folder, name=name, device=device)
-        self._url, self._token = url, token
+        self._server: Callable[[], tuple[str, str] | None] | None = server
 
     def embed(self, texts: Sequence[str], kind: Literal["query", "passage"] = "passage") -> NDArray[np.float32]:
         if 0 < len(texts) <= FEW and (found := self._asked(texts)) is not None:
@@ -33,19 +34,20 @@ class ServedEmbedder(SentenceEmbedder):
         """None for any answer that is not one vector a text. Asked once: who failed to answer would hold up every question."""
         import httpx
 
-        if not self._url:
+        if self._server is None or (found := self._server()) is None:
             return None
+        url, token = found
         body = {"model": TITLE, "input": list(texts), "encoding_format": "base64"}
         try:
             reply = httpx.post(
-                f"{self._url}/v1/embeddings",
+                f"{url}/v1/embeddings",
                 json=body,
-                headers={"Authorization": f"Bearer {self._token}"},
+                headers={"Authorization": f"Bearer {token}"},
                 timeout=PATIENCE_S,
                 trust_env=False,
             )
             rows = [np.frombuffer(base64.b64decode(row["embedding"]), dtype="<f4") for row in reply.raise_for_status().json()["data"]]
             return np.stack(rows).reshape(len(texts), self.dim).astype(np.float32)
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
-            self._url = ""
+            self._server = None
             return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -35,7 +36,8 @@ LOCK_SECONDS = 5.0  # somebody may just be looking whether a process of the same
 class Announced:
     """A running server. ``model`` is its name in requests; ``label``, ``instructed`` and ``window`` (tokens) are as `LanguageModel` has
     them; ``embedder`` is the fingerprint of the embedded embedder, empty where another one is served; ``device``, ``dtype`` and
-    ``context`` are the settings that the model was loaded with; ``version`` is Baywindow's."""
+    ``context`` are the settings that the model was loaded with; ``version`` is Baywindow's; ``private`` serves nobody but this user's
+    `bay ask`."""
 
     url: str
     model: str
@@ -49,6 +51,7 @@ class Announced:
     context: int | None
     timeout_s: float
     version: str
+    private: bool
     token: str = field(repr=False)
 
     def would_load(self, fingerprint: str, settings: Settings) -> bool:
@@ -95,6 +98,7 @@ def announcement(service: Service, url: str) -> Announced | None:
         context=settings.context,
         timeout_s=options.timeout_s,
         version=version(),
+        private=options.private,
         token=options.local_token,
     )
 
@@ -120,6 +124,14 @@ def announce(what: Announced) -> Callable[[], None]:
 def running() -> list[Announced]:
     """Every announced server whose process lives and whose address is this machine's."""
     return [found for path in sorted(_folder().glob("*.json")) if _lives(path) and (found := _read(path)) is not None]
+
+
+def stop_private() -> int:
+    """Tell every private server of this user to end; how many there were."""
+    found = [path for path in sorted(_folder().glob("*.json")) if _lives(path) and (server := _read(path)) is not None and server.private]
+    for path in found:
+        os.kill(int(path.stem), signal.SIGTERM)
+    return len(found)
 
 
 def version() -> str:

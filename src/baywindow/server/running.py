@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -43,9 +44,17 @@ def bind(host: str, port: int) -> Bound:
 
 
 class Server(uvicorn.Server):
-    """`run(sockets=[…])` returns when it has ended. After the first signal streams have their time to finish; a second one ends them."""
+    """`run(sockets=[…])` returns when it has ended. After the first signal streams have their time to finish; a second one ends them.
+    With ``idle_s`` it also ends when for so many seconds nothing was asked and nothing was under way."""
 
-    def __init__(self, service: Service, on_ready: Callable[[], None] = lambda: None, on_end: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        on_ready: Callable[[], None] = lambda: None,
+        on_end: Callable[[], None] = lambda: None,
+        *,
+        idle_s: float | None = None,
+    ) -> None:
         config = uvicorn.Config(
             make_app(service),
             log_level="warning",
@@ -55,11 +64,22 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._service, self._on_ready, self._on_end = service, on_ready, on_end
+        self._idle_s, self._asked, self._busy_at = idle_s, 0, 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
+            self._busy_at = time.monotonic()
             self._on_ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._is_idle()
+
+    def _is_idle(self) -> bool:
+        asked, now = self.server_state.total_requests, time.monotonic()
+        if asked != self._asked or self.server_state.tasks:
+            self._asked, self._busy_at = asked, now
+        return self._idle_s is not None and now - self._busy_at >= self._idle_s
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._on_end()  # here, not after `run`: a signal that ended it is raised again before `run` returns

@@ -37,6 +37,7 @@ class Options:
     host: str = "127.0.0.1"
     port: int = PORT
     require_keys: bool = False  # also on this machine's own address
+    private: bool = False  # only programs of the same user, by the server's own token
     places: int = 64  # requests under way, waiting ones included
     requests_per_minute: int = 0  # of one key; 0 is no limit
     body_bytes: int = 32_000_000  # of a request that is no upload
@@ -77,8 +78,8 @@ class Service:
         home = home or data_dir("serve")
         self.settings, self.options, self.model, self.upstream = settings, options, model, upstream
         self.keys = Keys(home / "keys.json")
-        self.needs_key = options.require_keys or not options.local
-        if self.needs_key and not len(self.keys):
+        self.needs_key = options.require_keys or options.private or not options.local
+        if self.needs_key and not len(self.keys) and not (options.private and options.local):
             raise ConfigError(f"a server at {options.host} needs API keys", hint="make one first: bay serve --new-key NAME")
         if options.roots and self.needs_key and not options.share_roots:
             raise ConfigError("keys see no folder that was named with --root", hint="add --share-roots: then all of them do")

@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 
 from baywindow import home
+from baywindow.documents.index.lance import lancedb
 from baywindow.documents.index.lean import bounded_builders
 from baywindow.documents.index.rows import ABOUT, CHUNKS, FORMAT, About, FileRecord, vectors_schema
 from baywindow.documents.words import LONGEST_WORD, STOP_WORDS
 from baywindow.errors import BayError, IndexStoreError
-from baywindow.uncollected import uncollected
 
 OLD_VERSIONS_KEPT = timedelta(hours=1)  # readers that opened an older version may go on reading it for so long
 NOTHING_KEPT = timedelta(milliseconds=1)  # zero would do, but LanceDB warns of it
@@ -156,11 +156,9 @@ class Store:
     def _connection(self) -> Any:
         if self._db is None:
             bounded_builders()
-            with uncollected():
-                import lancedb
-
+            database = lancedb()
             with self.translated():
-                self._db = lancedb.connect(self.uri)
+                self._db = database.connect(self.uri)
         return self._db
 
     def _names(self) -> list[str]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from baywindow.documents.bm25 import best_first
+from baywindow.documents.index.lance import lancedb
 from baywindow.documents.index.nearest import Flat, load_flat
 from baywindow.documents.index.store import DISK_FULL, NOTHING_KEPT, OLD_VERSIONS_KEPT
 from baywindow.errors import MemoryStoreError
@@ -171,9 +172,7 @@ class LanceVectors:
             return self._table
         if not dim and not self._folder.is_dir():
             return None
-        import lancedb  # takes a second, which a store without vectors need not wait
-
-        database = lancedb.connect(str(self._folder))
+        database = lancedb().connect(str(self._folder))  # its import takes a second, which a store without vectors need not wait
         if TABLE in database.list_tables().tables:
             self._table = database.open_table(TABLE)
         elif dim:
