@@ -110,7 +110,8 @@ def wanted(options: argparse.Namespace) -> list[tuple[str, str]]:
     if not options.only:
         return jobs
     names = options.only.split(";")
-    return [(m, side) for m, side in [*jobs, *((m, "here") for m in TRIED)] if m in names and (side == "here" or options.rivals)]
+    known = [*jobs, *((m, "here") for m in TRIED)]
+    return [(m, side) for m, side in known if f"{m} @ {side}" in names or (m in names and (side == "here" or options.rivals))]
 
 
 def one_sample(loaded: Loaded, i: int, rows: Rows, jobs: list[tuple[str, str]]) -> None:
@@ -195,7 +196,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=1.0, help="stop after this time and report what there is (0: only report)")
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--first", type=int, default=0, help="the first sample")
-    parser.add_argument("--only", default="", help="only these methods, separated by ';' (those that were tried too)")
+    parser.add_argument("--only", default="", help="only these methods, separated by ';' (those that were tried too); `… @ kvpress`: only there")
     parser.add_argument("--no-rivals", dest="rivals", action="store_false", help="with --only: not in kvpress")
     parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
     try:
