@@ -196,7 +196,9 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=1.0, help="stop after this time and report what there is (0: only report)")
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--first", type=int, default=0, help="the first sample")
-    parser.add_argument("--only", default="", help="only these methods, separated by ';' (those that were tried too); `… @ kvpress`: only there")
+    parser.add_argument(
+        "--only", default="", help="only these methods, separated by ';' (those that were tried too); `… @ kvpress`: only there"
+    )
     parser.add_argument("--no-rivals", dest="rivals", action="store_false", help="with --only: not in kvpress")
     parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
     try:

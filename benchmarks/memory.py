@@ -74,7 +74,7 @@ def run_systems(options: argparse.Namespace, rows: Rows, embedder: Embedder, end
             if chosen.name not in options.sets.split(","):
                 continue
             note(rows, name, chosen.label, lambda: _memory_systems.history_tokens(model, chosen.talk))  # noqa: B023 - called at once
-            for system in chosen.systems:
+            for system in (one for one in chosen.systems if not options.systems or one in options.systems.split(";")):
                 print(f"… {name}, {chosen.label}, {system}", flush=True)
                 bench.run(chosen, system)
 
@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=3.0, help="stop after this time and report what there is")
     parser.add_argument("--models", default="qwen,embedded", help="of `systems`")
     parser.add_argument("--sets", default="beginning,whole", help="of `systems`")
+    parser.add_argument("--systems", default="", help="of `systems`: only these, separated by ';'")
     parser.add_argument("--questions", type=int, default=0, help="at most so many in a part, of the first conversation first (0: all)")
     parser.add_argument("--each", type=int, default=5, help="questions of each kind and whole conversation in `systems`")
     parser.add_argument("--sessions", type=int, default=2, help="of the conversation that all systems read")

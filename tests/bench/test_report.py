@@ -18,7 +18,7 @@ spec.loader.exec_module(made_up)  # type: ignore[union-attr]
 from baywindow.bench import ledger, report  # noqa: E402
 from baywindow.bench.compare import compared  # noqa: E402
 from baywindow.bench.report import tables  # noqa: E402
-from baywindow.bench.report.figures import front, pareto  # noqa: E402
+from baywindow.bench.report.figures import front, pareto, scatter  # noqa: E402
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 
@@ -116,6 +116,21 @@ def test_samples_of_other_text_are_not_paired(summary) -> None:
     other = made_up.summary(rows=tuple(made_up.replace(r, sample_id="another") for r in summary.rows))
     [block] = [b for b in compared(summary, other) if b.kind == "table"][:1]
     assert all(row[3] == "–" for row in block.rows)
+
+
+def test_labels_of_equal_points_do_not_lie_on_each_other() -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    points = [(f"a_technique_of_some_length_{i}", 1.0, 0.5, False) for i in range(4)] + [("far", 9.0, 0.1, True)]
+    figure = Figure(layout="constrained")
+    FigureCanvasAgg(figure)
+    scatter([("KV MiB held", points)])(figure)
+    (ax,) = figure.axes
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert sorted(text.get_text() for text in ax.texts) == sorted(name for name, *_ in points)
+    assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+    assert all(figure.bbox.contains(*corner) for box in boxes for corner in box.get_points())
 
 
 def test_a_recipe_of_few_samples_has_no_place_beside_the_others(summary) -> None:

@@ -101,7 +101,7 @@ def pareto(summary: Summary, model: str, length: int) -> list[Block]:
     )
     if few := [cell.recipe for cell in every if 2 * len(cell.good) < most]:
         text += f"; left out, being measured on fewer samples: {', '.join(few)}"
-    return [block(f"{_slug(model)}-{length_text(length)}-pareto", text, _scatter(found))]
+    return [block(f"{_slug(model)}-{length_text(length)}-pareto", text, scatter(found))]
 
 
 def _points(cells: Sequence[Cell], x: Callable[[Cell], float | None]) -> list[tuple[str, float, float, bool]]:
@@ -123,27 +123,44 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     return found
 
 
-def _scatter(panels: Sequence[tuple[str, list[tuple[str, float, float, bool]]]]) -> Callable[[Any], None]:
+def scatter(panels: Sequence[tuple[str, list[tuple[str, float, float, bool]]]]) -> Callable[[Any], None]:
+    """Panels of (what x is, points), each point a recipe, x, its answer NLL, and whether it was asked through `ask`."""
+
     def draw(figure: Any) -> None:
         figure.set_size_inches(5.0 * len(panels), 4.6)
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, (title, points) in zip(axes, panels, strict=True):
-            for recipe, x, y, asked in points:
+            for _, x, y, asked in points:
                 ax.plot([x], [y], marker="s" if asked else "o", color="tab:orange" if asked else "tab:blue", markersize=5)
-                ax.annotate(_short(recipe), (x, y), fontsize=6, xytext=(3, 3), textcoords="offset points")
             best = [points[i] for i in front([(x, y) for _, x, y, _ in points])]
             ax.plot([p[1] for p in best], [p[2] for p in best], color="0.6", linewidth=1, zorder=0)
             ax.set_xlabel(title)
             ax.set_ylabel("answer NLL")
             ax.grid(alpha=0.3)
+            ax.margins(0.1)
+        figure.draw_without_rendering()  # what comes is in pixels: the axes must have their place
+        figure.set_layout_engine("none")
+        for ax, (_, points) in zip(axes, panels, strict=True):
+            _named(ax, [(_short(recipe), x, y) for recipe, x, y, _ in points])
 
     return draw
+
+
+def _named(ax: Any, points: Sequence[tuple[str, float, float]]) -> None:
+    """Labels beside their points, none over another or over a point; where there is no room beside it, a line leads to the point."""
+    import textalloc
+
+    names, xs, ys = (list(column) for column in zip(*points, strict=True))
+    textalloc.allocate(
+        ax, xs, ys, names, x_scatter=xs, y_scatter=ys, textsize=6, linecolor="0.6", linewidth=0.5, max_distance=0.4, nbr_candidates=400
+    )
 
 
 def block(name: str, text: str, draw: Callable[[Any], None]) -> Block:
     """A figure block; MissingExtraError without matplotlib."""
     try:
         import matplotlib
+        import textalloc  # noqa: F401 - used by one of the figures, missed by all alike
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
