@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
 
+from _models import path_of
 from _report import table
 from _rows import Rows, normalised, shared_data, shown, write
 
@@ -36,7 +37,6 @@ from baywindow.models.embedders import default_embedder
 from baywindow.recipe import parse
 from baywindow.trace import Answer
 
-QWEN = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 SETS = ("natural_question", "locomo", "locomo adversarial")
 
 
@@ -125,11 +125,11 @@ def turns(questions: list[Question]) -> Iterator[Question]:
 def models(names: list[str]) -> dict[str, LanguageModel]:
     found: dict[str, LanguageModel] = {}
     for name in names:
-        path = cache_dir("models") / QWEN
+        path = Path(path_of(name))
         if name == "qwen" and not path.exists():
             print(f"left out: {name} ({path.name} is not in {path.parent})")
             continue
-        found[name] = select.load(str(path) if name == "qwen" else name)
+        found[name] = select.load(path_of(name))
     return found
 
 

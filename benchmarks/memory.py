@@ -25,6 +25,7 @@ import _memory_retrieval
 import _memory_scale
 import _memory_systems
 from _memory_tables import body
+from _models import path_of
 from _report import machine
 from _rows import Rows, write
 
@@ -34,7 +35,6 @@ from baywindow.models.base import Embedder
 from baywindow.models.embedders import default_embedder
 
 PARTS = ("retrieval", "scale", "peer", "systems", "peer_facts")
-QWEN = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 
 
 def run(options: argparse.Namespace) -> None:
@@ -84,11 +84,6 @@ def note(rows: Rows, model: str, label: str, tokens: Callable[[], int]) -> None:
     row = {"part": "history", "model": model, "set": label}
     if not rows.has(row):
         rows.add(row | {"tokens": tokens()})
-
-
-def path_of(name: str) -> str:
-    """``qwen`` is the converted file in the cache; other names are as `bay` takes them."""
-    return str(cache_dir("models") / QWEN) if name == "qwen" else name
 
 
 def report(rows: Rows, options: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from _data import ROOT, data_folder, leval, locomo_tasks
+from _models import path_of
 from _report import table
 from _rows import Rows, shown, write
 
@@ -39,7 +40,6 @@ from baywindow.server.engine import Engine
 from baywindow.server.wrapped import Queued
 
 CASES = json.loads((ROOT / "tests" / "context" / "orders.json").read_text(encoding="utf-8"))
-QWEN = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 FACT, QUESTION, RIGHT = "The lighthouse keeper is called Ingrid and owns two boats.", "What is the lighthouse keeper called?", "ingrid"
 PLAN = "stuff(max_new_tokens=24)"
 AT_ONCE = 8
@@ -112,7 +112,7 @@ def answers(name: str, rows: Rows, end: float) -> None:
     lacking = [key for key in keys if not rows.has(key)]
     if not lacking or time.monotonic() > end:
         return
-    model = select.load(str(cache_dir("models") / QWEN) if name == "qwen" else name)
+    model = select.load(path_of(name))
     engine, plan, writing = Engine(model, lambda: AT_ONCE), recipe.parse(PLAN), threading.Lock()
 
     def one(key: dict) -> None:

@@ -23,6 +23,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from _models import path_of
 from _report import table
 from _rows import Rows, shown, write
 
@@ -40,7 +41,6 @@ from baywindow.server.engine import Engine
 from baywindow.server.wrapped import Queued
 
 CASES = Path(__file__).resolve().parents[1] / "tests" / "context" / "planted.json"
-QWEN = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 BASELINE = "no fence"
 KEPT = "fence only"
 FACT, QUESTION, RIGHT = "The harbour master is called Osric and keeps seven goats.", "What is the harbour master called?", "osric"
@@ -95,7 +95,7 @@ def in_turns(cases: list[dict]) -> list[dict]:
 
 def ask_all(name: str, lacking: list[dict], cases: dict[str, dict], rows: Rows, end: float) -> None:
     """Several at a time, in their order; none is begun when the time is over."""
-    model = select.load(str(cache_dir("models") / QWEN) if name == "qwen" else name)
+    model = select.load(path_of(name))
     engine = Engine(model, lambda: AT_ONCE)
     writing = threading.Lock()
 

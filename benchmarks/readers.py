@@ -19,8 +19,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from _report import interval, table
-from _rows import write
+from _models import QWEN
+from _report import table
+from _rows import shown, write
 
 from baywindow import registry
 from baywindow.bench import run as running
@@ -28,13 +29,13 @@ from baywindow.bench import runs
 from baywindow.bench.plan import Plan
 from baywindow.bench.store import Row, Store
 from baywindow.cli.bench import names
+from baywindow.errors import BayError
 from baywindow.models import select
 
 WINDOW = 1024
 TASKS = ("ruler.niah_single_2", "ruler.qa_1")
 LENGTHS = {"readers-4k": (4096, 10, ""), "readers-16k": (16384, 5, "calls=40")}
 BESIDE = ("hybrid(k=3) > rag",)
-QWEN = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 
 
 def plan_of(model: str, name: str) -> Plan:
@@ -93,23 +94,19 @@ def line_of(recipe: str, rows: Sequence[Row]) -> tuple[float, list[object]]:
     return mean, [f"`{recipe}`", fewest, *cells, *figures, len(rows) - len(good)]
 
 
-def shown(values: Sequence[float]) -> str:
-    if not values:
-        return "–"
-    mean, low, high = interval(values)
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=2.0, help="stop asking after this time and report what there is")
-    parser.add_argument("--model", default=QWEN)
+    parser.add_argument("--model", default=QWEN.removesuffix(".gguf"))
     parser.add_argument("--report", action="store_true", help="measure nothing")
     options = parser.parse_args()
     end = time.monotonic() + (0.0 if options.report else options.hours * 3600)
     parts = []
     for name, (tokens, samples, budget) in LENGTHS.items():
-        rows = measure(options.model, name, end)
+        try:
+            rows = measure(options.model, name, end)
+        except BayError as error:
+            raise SystemExit(f"error: {error}") from error
         limit = f", {budget} a question" if budget else ""
         title = f"## {Path(options.model).name} held to {WINDOW:,} tokens, text of {tokens:,} ({samples} samples wanted{limit})"
         parts += [title, "", body(rows) if rows else "Not measured yet.", ""]

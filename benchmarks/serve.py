@@ -29,13 +29,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+from _models import path_of
 from _report import RESULTS, Parts, table
 
-from baywindow.home import cache_dir
 from baywindow.models import select
 from baywindow.models.base import Message, Sampling
 
@@ -43,7 +44,6 @@ NEW_TOKENS = 256
 ROUNDS = 3
 LOAD_TOKENS = 16
 TEXTS, TEXT_TOKENS = 2, 4096
-QWEN = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"  # answers questions about a text, where it was converted; else the given model
 PLACES = ("harbour", "mill", "school", "tower", "market", "bridge")
 PROMPTS = [f"Once upon a time, in town number {n}, there lived" for n in range(8)]
 
@@ -310,7 +310,7 @@ def report(parts: Parts, model: str) -> str:
 
 def _reader(given: str) -> str:
     """A model that can be asked about a text, if it is there."""
-    found = cache_dir("models") / QWEN
+    found = Path(path_of("qwen"))
     return str(found) if found.exists() else given
 
 
