@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def test_the_search_against_lists(seed: int, kept: int, k_tokens: int) -> None:
 
 def test_near_and_first_keys_are_always_read(glance_at: Callable[..., Any]) -> None:
     torch.manual_seed(0)
-    part = HiP(budget_tokens=8, local_tokens=10, sink_tokens=3, q_tokens=16, k_tokens=4)
+    part = HiP(budget_tokens=8, local_tokens=10, sink_tokens=3, q_tokens=16, k_tokens=4, dense_layers=0)
     chosen = part.select(glance_at(torch.randn(1, 4, 50, 8), torch.randn(1, 2, 90, 8)))
     assert chosen is not None
     assert chosen.blocks.shape[:3] == (1, 2, 4)
@@ -73,7 +74,7 @@ def test_claim_a_needle_outside_a_window_of_the_same_budget_is_found(glance_at: 
     q, k = torch.randn(1, 2, 32, 16), torch.randn(1, 1, 2048, 16)
     k[:, :, 512:640] += q.mean(dim=(1, 2))[:, None, None] * 12
     k[:, :, 600] += q.mean(dim=(1, 2))[:, None] * 40
-    chosen = HiP(budget_tokens=128, local_tokens=16, sink_tokens=4, q_tokens=32, k_tokens=8).select(glance_at(q, k))
+    chosen = HiP(budget_tokens=128, local_tokens=16, sink_tokens=4, q_tokens=32, k_tokens=8, dense_layers=0).select(glance_at(q, k))
     assert chosen is not None
     assert bool(chosen.before(0, 2016)[0, 0, 600])
     assert 600 < 2016 - (128 + 16)
@@ -81,7 +82,7 @@ def test_claim_a_needle_outside_a_window_of_the_same_budget_is_found(glance_at: 
 
 def test_a_step_keeps_its_choice_for_a_while(glance_at: Callable[..., Any]) -> None:
     torch.manual_seed(2)
-    part = HiP(budget_tokens=8, local_tokens=4, sink_tokens=0, k_tokens=4, refresh_steps=3)
+    part = HiP(budget_tokens=8, local_tokens=4, sink_tokens=0, k_tokens=4, refresh_steps=3, dense_layers=0)
     k, state, found = torch.randn(1, 1, 210, 8), {}, []
     for i in range(5):
         q = torch.randn(1, 2, 1, 8)
@@ -98,21 +99,28 @@ def test_a_budget_of_everything_is_the_stock_model_and_steps_read_less(tiny: Cal
     stock = model(IDS).logits
     with attach(model, "hip(budget_tokens=60)") as w:
         torch.testing.assert_close(model(IDS, past_key_values=w.cache()).logits, stock, atol=1e-4, rtol=1e-4)
-    with attach(model, "hip(budget_tokens=8, local_tokens=8, sink_tokens=2, q_tokens=8, k_tokens=2)") as w:
+    with attach(model, "hip(budget_tokens=8, local_tokens=8, sink_tokens=2, q_tokens=8, k_tokens=2, dense_layers=1)") as w:
         cache = w.prefill(IDS)
         before = cache.pairs
         model(IDS[:, :1], past_key_values=cache)
         read, dense = (b - a for a, b in zip(before, cache.pairs, strict=True))
-    assert dense == 3 * 2 * 61  # layers, key/value heads, keys
-    assert read <= 3 * 2 * (8 + 8 + 2 + 2 + 1)
+    assert dense == 2 * 2 * 61  # layers in which keys are chosen, key/value heads, keys
+    assert read <= 2 * 2 * (8 + 8 + 2 + 2 + 1)
 
 
 def test_cost() -> None:
-    shape = Shape(layers=2, q_heads=4, kv_heads=2, head_dim=8, prompt_tokens=4096)
+    shape = Shape(layers=5, q_heads=4, kv_heads=2, head_dim=8, prompt_tokens=4096)
     cost = HiP().cost(shape)
-    # 3 rounds (4096 / 512 = 2³) score 2 · 512 keys for every second query: 2 · layers · heads · channels · pairs
+    # 3 rounds (4096 / 512 = 2³) score 2 · 512 keys for every second query: 2 · acting layers · heads · channels · pairs
     assert cost.flops == 3 * 2 * 2 * 4 * 8 * (2048 * 1024)
-    assert cost.bytes_read == (512 + 128 + 16) * shape.token_bytes
+    assert cost.bytes_read == (3 * 4096 + 2 * (512 + 128 + 16)) * shape.token_bytes // 5
+
+
+@pytest.mark.parametrize(("layer", "acts"), [(0, False), (2, False), (3, True)])
+def test_the_first_layers_read_everything(glance_at: Callable[..., Any], layer: int, acts: bool) -> None:
+    glance = glance_at(torch.randn(1, 2, 8, 8), torch.randn(1, 1, 1024, 8))
+    glance = replace(glance, layer=replace(glance.layer, index=layer))
+    assert (HiP(budget_tokens=64).select(glance) is not None) == acts
 
 
 @pytest.mark.parametrize(("name", "value"), [("k_tokens", 0), ("stride", 0), ("local_tokens", -1), ("budget_tokens", 4)])

@@ -9,9 +9,11 @@ about log2(keys / budget) rounds spans are single blocks. These, the nearest ``l
 of decoding searches with its one query and keeps what it found for ``refresh_steps`` steps.
 
 Departs from the paper: query heads that share keys search together, as one block of queries (the reference code has this as an option);
-blocks of 128 queries and 8 keys stand in the place of 32 and 1 or 2, for which gathering on a CPU costs more than it saves. The reference
-leaves a model-dependent number of early layers dense: ``dense_layers`` says how many, none by default. SparQ's thinned channels are not
-built.
+blocks of 128 queries and 8 keys stand in the place of 32 and 1 or 2, for which gathering on a CPU costs more than it saves. SparQ's thinned
+channels are not built.
+
+The first ``dense_layers`` layers read everything: 3 is the default of the reference's evaluation and what its scripts set for 32 layers
+(4 for 40).
 
 Shapes and units: tokens; key blocks [B, H, nQ, budget / k_tokens]. With no more keys than the budget everything is read.
 
@@ -61,7 +63,7 @@ class HiP(Budgeted, BlockPattern):
     k_tokens: int = 8
     stride: int = 2
     refresh_steps: int = 8
-    dense_layers: int = 0
+    dense_layers: int = 3  # the first layers attend to everything, as in the reference code
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,8 +128,11 @@ class HiP(Budgeted, BlockPattern):
         budget, n = min(self.budget_of(shape.prompt_tokens), shape.prompt_tokens), shape.prompt_tokens
         rounds = max(0, math.ceil(math.log2(max(1, n) / budget)))
         read = min(n, budget + self.local_tokens + self.sink_tokens)
-        flops = shape.attention_flops(n // self.stride, 2 * budget) // 2 * rounds  # products with keys only
-        return Cost(flops=flops, bytes_kept=n * shape.token_bytes, bytes_read=read * shape.token_bytes)
+        dense = min(self.dense_layers, shape.layers)
+        acting, one = shape.layers - dense, shape.token_bytes // max(1, shape.layers)
+        whole = shape.attention_flops(n // self.stride, 2 * budget) // 2 * rounds  # products with keys only
+        flops = whole * acting // max(1, shape.layers)
+        return Cost(flops=flops, bytes_kept=n * shape.token_bytes, bytes_read=(dense * n + acting * read) * one)
 
 
 def tree_search(q: Tensor, k: Tensor, counts: Tensor, kept: int, k_tokens: int) -> Tensor:
