@@ -198,13 +198,21 @@ def test_markup_in_an_answer_stays_text_and_errors_are_shown(serve, talker, open
 def test_an_answer_can_be_stopped(serve, talker, open_page, wait_until):
     model = talker(lambda prompt: "word " * 400)
     page = open_page(serve(model).url)
+    model.held_from = 1
     model.pace.clear()
     page.inner.fill("#question", "Hello?")
     page.inner.click("#send")
+    page.until("document.querySelector('article .answer')?.textContent.includes('word')")  # it has begun to write
     page.inner.click("#stop")
     page.inner.wait_for_selector("article .error")
-    model.pace.set()
-    wait_until(lambda: model.closed_early)
+
+    def one_more_word() -> int:
+        """The server may not have heard of it yet: all words at once could be said before it does."""
+        model.pace.set()
+        model.pace.clear()
+        return model.closed_early
+
+    wait_until(one_more_word)
     assert page.inner.locator("article .error").inner_text() == "Stopped."
 
 
