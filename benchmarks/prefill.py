@@ -27,8 +27,9 @@ from window import Loaded, folders, sample
 RECIPES = (
     "vertical_slash(budget_fraction=0.12)",
     "vertical_slash(budget_fraction=0.06)",
+    "hip",
     "hip(budget_tokens=384, dense_layers=0)",  # its defaults read all in three layers: more than the 15 % that were asked for
-    "hip(budget_tokens=384)",
+    "hip(budget_tokens=384, q_tokens=128, k_tokens=8, dense_layers=0)",
     "dhsa(budget_tokens=512)",
 )
 STOCK = "stock model"
