@@ -76,3 +76,29 @@ def test_it_starts_says_where_and_ends_at_a_signal(tmp_path):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_private_server_holds_the_model_also_where_a_project_names_an_endpoint(scripted, monkeypatch):
+    """Before an upstream it would never be announced, and who started it would wait for that without end."""
+    from baywindow.cli import serve
+    from baywindow.config import Settings
+    from baywindow.models import select
+    from baywindow.server.service import Options
+
+    model = scripted(["yes"])
+    monkeypatch.setattr(select, "load", lambda name=None, **rest: model)
+    settings = Settings(model="embedded", base_url="http://127.0.0.1:9/v1")
+    assert serve._opened(settings, Options(private=True, local_token="secret")).model is model
+    assert serve._opened(settings, Options(local_token="secret")).model is None
+
+
+def test_a_private_server_that_nobody_would_find_does_not_start(scripted):
+    from baywindow.cli import serve
+    from baywindow.config import Settings
+    from baywindow.errors import ConfigError
+    from baywindow.server.running import Bound
+    from baywindow.server.service import Options, Service
+
+    service = Service(Settings(), Options(private=True), model=scripted(["yes"]))
+    with socket.socket() as unused, pytest.raises(ConfigError, match="nobody would find"):
+        serve._run(service, Bound(unused, "127.0.0.1", 0), None)

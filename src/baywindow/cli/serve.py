@@ -87,8 +87,8 @@ def serve(
         local_token=secrets.token_urlsafe(32),
         cache=None if no_cache else kept,
     )
-    bound = bind(host, port)
     only = _held(settings) if private else None  # for as long as this process lives
+    bound = bind(host, port)
     try:
         _run(_opened(settings, options), bound, idle)
     finally:
@@ -124,7 +124,7 @@ def _opened(settings: Settings, options: Options) -> Service:
 
     if not options.local and not len(Keys()):
         raise ConfigError(f"a server at {options.host} needs API keys", hint="make one first: bay serve --new-key NAME")
-    if settings.base_url is not None:
+    if settings.base_url is not None and not options.private:  # a private server's model has its weights here
         output.remark(f"sent to {settings.base_url}: what clients send here")
         return Service(settings, options, upstream=Upstream(settings.base_url, settings))
     with output.Progress() as progress:
@@ -137,6 +137,8 @@ def _run(service: Service, bound: Bound, idle_minutes: float | None) -> None:
     from baywindow.server.running import Server
 
     ended = ExitStack()
+    if service.options.private and announcement(service, bound.url) is None:
+        raise ConfigError("nobody would find this private server", hint="leave out --private, or the recipe that acts inside the model")
 
     def ready() -> None:
         if (found := announcement(service, bound.url)) is not None:

@@ -127,3 +127,9 @@ def test_the_first_layers_read_everything(glance_at: Callable[..., Any], layer: 
 def test_what_is_refused(name: str, value: int) -> None:
     with pytest.raises(ConfigError, match=name):
         HiP(**{name: value})
+
+
+def test_the_papers_blocks_are_the_defaults() -> None:
+    """With 8 keys a block it begins with a quarter as many spans, and lost every needle that was measured."""
+    part = HiP()
+    assert (part.q_tokens, part.k_tokens, part.stride, part.dense_layers, part.default_budget_tokens) == (32, 2, 2, 3, 512)
