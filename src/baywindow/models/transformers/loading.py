@@ -10,6 +10,7 @@ from baywindow.errors import ModelError
 from baywindow.models import gguf, identity
 from baywindow.models.quiet import quietly
 from baywindow.models.transformers.device import device_of, dtype_of
+from baywindow.models.transformers.one_row import by_row
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def load(where: str, device: str, dtype: str, progress: gguf.Progress | None) ->
     if not tokenizer.is_fast:
         raise ModelError(f"{where} has no fast tokenizer", hint="use a model with a tokenizer.json")
     model.eval().to(place)
+    by_row(model)
     return Loaded(model, tokenizer, _fingerprint(where, folder, model))
 
 
