@@ -1,13 +1,18 @@
 """Which reader for which task: every reader through a window four times, and sixteen times, shorter than the text.
 
     python benchmarks/readers.py [--hours 2] [--model qwen2.5-coder-0.5b-instruct-q4_k_m] [--report]
+    bay serve --model MODEL --port 7371 --no-cache &
+    python benchmarks/readers.py --base-url http://127.0.0.1:7371/v1 [--at-once 8] [--hours 2]
 
 The model is held to 1,024 tokens. It reads 4,096 (10 samples a task) and 16,384 (5 samples, at most 40 calls a question): one fact in an
 essay, and a question over many documents of which one holds the answer. Readers are asked as `bay ask` asks them, with their defaults;
 ``hybrid(k=3) > rag`` stands beside them.
 
-Resumable: what is measured is kept as `bay bench` keeps it (runs ``readers-4k`` and ``readers-16k``), sample after sample over all readers,
-so that a run stopped early is balanced. --report only writes the table from what is there.
+With --base-url the same model is asked through an endpoint, several questions at a time: `bay serve` decodes them in one batch. Readers
+that look inside the model are left to the other way, and seconds are those under this load.
+
+Resumable: what is measured is kept as `bay bench` keeps it (runs ``readers-4k``, ``readers-4k-served`` and so on), sample after sample over
+all readers, so that a run stopped early is balanced. --report only writes the table from what is there.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 from _models import QWEN
 from _report import table
@@ -30,15 +35,16 @@ from baywindow.bench.plan import Plan
 from baywindow.bench.store import Row, Store
 from baywindow.cli.bench import names
 from baywindow.errors import BayError
-from baywindow.models import select
+from baywindow.models import gguf, select
 
 WINDOW = 1024
 TASKS = ("ruler.niah_single_2", "ruler.qa_1")
 LENGTHS = {"readers-4k": (4096, 10, ""), "readers-16k": (16384, 5, "calls=40")}
+SERVED = "-served"
 BESIDE = ("hybrid(k=3) > rag",)
 
 
-def plan_of(model: str, name: str) -> Plan:
+def plan_of(model: str, name: str, served: dict[str, Any]) -> Plan:
     tokens, samples, budget = LENGTHS[name]
     recipes = (*BESIDE, *(card.name for card in registry.cards("context/read")))
     return Plan(
@@ -48,15 +54,15 @@ def plan_of(model: str, name: str) -> Plan:
         recipes=recipes,
         samples=samples,
         budget=budget,
-        settings={"context": WINDOW},
+        settings={"context": WINDOW, **served},
     )
 
 
-def measure(model: str, name: str, end: float) -> list[Row]:
+def measure(model: str, name: str, end: float, served: dict[str, Any]) -> list[Row]:
     """What the store lacks, until the time is over; all rows that are there then."""
-    path = runs.path_of(name)
+    path = runs.path_of(name + SERVED if served else name)
     with Store(path, write=True, make=True) as store:
-        plan = plan_of(model, name)
+        plan = plan_of(model, name, served)
         store.set_fact("plan", plan.to_dict())
         if time.monotonic() < end:
             running.each_model(
@@ -64,9 +70,25 @@ def measure(model: str, name: str, end: float) -> list[Row]:
                 plan,
                 lambda named, settings: select.load(names.converted(named), settings=settings),
                 lambda state: print(state.text, f"{state.done} of {state.total}", flush=True),
-                running.Local,
+                running.engine_for,
                 lambda run, deadline: run.until(min(deadline, end)),
             )
+        return store.rows()
+
+
+def served_by(options: argparse.Namespace) -> dict[str, Any]:
+    """Settings that reach the endpoint, with the model's own tokenizer: samples and windows are counted as in this process."""
+    folder = next((f for f, manifest in gguf.all_converted() if manifest.get("name") == options.model), None)
+    if folder is None:
+        raise SystemExit(f"error: no converted {options.model} to count with; `bay ask --model` converts it")
+    return {"base_url": options.base_url, "concurrency": options.at_once, "tokenizer": str(folder), "timeout_s": 900.0}
+
+
+def kept(run: str) -> list[Row]:
+    path = runs.path_of(run)
+    if not path.exists():
+        return []
+    with Store(path) as store:
         return store.rows()
 
 
@@ -98,18 +120,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=2.0, help="stop asking after this time and report what there is")
     parser.add_argument("--model", default=QWEN.removesuffix(".gguf"))
+    parser.add_argument("--base-url", default="", help="an endpoint that serves the model")
+    parser.add_argument("--at-once", type=int, default=8, help="questions that an endpoint is asked at a time")
+    parser.add_argument("--lengths", default=",".join(LENGTHS), help="runs to go on with")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     options = parser.parse_args()
     end = time.monotonic() + (0.0 if options.report else options.hours * 3600)
-    parts = []
-    for name, (tokens, samples, budget) in LENGTHS.items():
+    served = served_by(options) if options.base_url else {}
+    for name in () if options.report else options.lengths.split(","):
         try:
-            rows = measure(options.model, name, end)
+            measure(options.model, name, end, served)
         except BayError as error:
             raise SystemExit(f"error: {error}") from error
+    parts = []
+    for name, (tokens, samples, budget) in LENGTHS.items():
         limit = f", {budget} a question" if budget else ""
-        title = f"## {Path(options.model).name} held to {WINDOW:,} tokens, text of {tokens:,} ({samples} samples wanted{limit})"
-        parts += [title, "", body(rows) if rows else "Not measured yet.", ""]
+        parts += [f"## Held to {WINDOW:,} tokens, text of {tokens:,} ({samples} samples wanted{limit})", ""]
+        for way, run in (("Asked alone, in this process", name), ("Through `bay serve`, several at a time", name + SERVED)):
+            rows = kept(run)
+            parts += (
+                [f"{way}: {', '.join(sorted({r.model for r in rows}))}", "", body(rows), ""] if rows else [f"{way}: not measured yet.", ""]
+            )
     legend = (
         "Scores with 95 % bootstrap intervals; calls, tokens and seconds are medians; the gold answer's NLL follows the last call's prompt."
     )

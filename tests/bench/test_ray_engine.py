@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from baywindow.bench import run as running
+from baywindow.bench.engine import Local
 from baywindow.bench.plan import Plan
 from baywindow.bench.store import Row, Store
 
@@ -51,7 +52,7 @@ def test_rows_are_those_of_one_process(tmp_path: Path) -> None:
     flags = {"embedder": "embedded"}
     there = RayEngine("m", flags, lambda name, settings: answerer(), workers=2)
     found = rows_of(tmp_path / "ray.bay.sqlite", lambda model, settings: there)
-    expected = rows_of(tmp_path / "one.bay.sqlite", running.Local)
+    expected = rows_of(tmp_path / "one.bay.sqlite", Local)
 
     def bare(row: Row) -> Row:
         times = ("seconds", "cpu_seconds", "first_token_s", "tokens_per_s", "peak_rss_bytes", "made_at")

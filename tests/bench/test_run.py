@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from baywindow.bench import run as running
+from baywindow.bench.engine import Local
 from baywindow.bench.plan import Plan
 from baywindow.bench.store import Row, Store
 from baywindow.errors import ConfigError
@@ -92,7 +93,7 @@ def test_hours_choose_the_number_of_samples(toy, answerer, tmp_path: Path, monke
     monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
     model = answerer()
 
-    class Slow(running.Local):
+    class Slow(Local):
         def run(self, units: Any) -> Any:
             for found in super().run(units):
                 now[0] += 10.0
@@ -171,7 +172,7 @@ def test_replies_for_some_samples_come_after_likelihoods_for_all(toy, answerer, 
     """`generate=2` of 5: rows of the first two samples are measured again with a reply; the others keep likelihood alone."""
     order: list[tuple[int, bool]] = []
 
-    class Watching(running.Local):
+    class Watching(Local):
         def run(self, units: Any) -> Any:
             for unit, rows in super().run(units):
                 order.append((unit.number, unit.way.generate))
@@ -194,7 +195,7 @@ def test_a_share_of_the_hours_is_kept_for_replies(toy, answerer, tmp_path: Path,
     monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
     written = []
 
-    class Slow(running.Local):
+    class Slow(Local):
         def run(self, units: Any) -> Any:
             for unit, rows in super().run(units):
                 now[0] += 10.0
@@ -216,7 +217,7 @@ def test_one_slow_first_sample_drops_nobody(toy, answerer, tmp_path: Path, monke
     monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
     slow = {"full_text(k=1) > rag": 200.0}
 
-    class Slow(running.Local):
+    class Slow(Local):
         def run(self, units: Any) -> Any:
             for unit, rows in super().run(units):
                 now[0] += slow.pop(rows[0].recipe, 10.0)

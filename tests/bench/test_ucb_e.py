@@ -9,6 +9,7 @@ import pytest
 
 from baywindow.bench import find_best
 from baywindow.bench import run as running
+from baywindow.bench.engine import Local
 from baywindow.bench.plan import Plan
 from baywindow.bench.store import Store
 from baywindow.bench.ucb_e import UcbE, UcbELowRank, _solved
@@ -123,7 +124,7 @@ def test_a_search_measures_the_good_recipe_most_and_resumes(toy, answerer, tmp_p
         model.context_length = 330
         with Store(path, write=True, make=True) as store:
             running.each_model(
-                store, plan, lambda n, s: model, lambda s: None, running.Local,
+                store, plan, lambda n, s: model, lambda s: None, Local,
                 lambda run, deadline: found.append(find_best.Search(run, UcbE(exploration=0.1), "score", evaluations).go(deadline)),
             )  # fmt: skip
             totals.append(len(store.rows()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -35,11 +36,15 @@ class Watched:
     generated_tokens: int = 0
 
 
-class Watcher(LanguageModel):
-    """A model that behaves as another and notes the last prompt and when its reply began."""
+class StoppedError(Exception):
+    """The run that asked has ended, and nobody waits for this answer."""
 
-    def __init__(self, inner: LanguageModel, watched: Watched) -> None:
-        self._inner, self._watched = inner, watched
+
+class Watcher(LanguageModel):
+    """A model that behaves as another and notes the last prompt and when its reply began. It writes no more once ``stop`` is set."""
+
+    def __init__(self, inner: LanguageModel, watched: Watched, stop: threading.Event | None = None) -> None:
+        self._inner, self._watched, self._stop = inner, watched, stop or threading.Event()
         self.name, self.label, self.remote = inner.name, inner.label, inner.remote
         self.instructed, self.capabilities = inner.instructed, inner.capabilities
         self.context_length, self.exact_counts = inner.context_length, inner.exact_counts
@@ -53,11 +58,13 @@ class Watcher(LanguageModel):
         self._inner.check_schema(schema)
 
     def generate(self, prompt: Prompt, sampling: Sampling = GREEDY) -> Stream:
+        self._check()
         stream = self._inner.generate(prompt, sampling)
         self._watched.last, self._watched.first_token_at = shown(self._inner, prompt, sampling), None
 
         def pieces() -> Iterator[str]:
             for piece in stream:
+                self._check()
                 self._watched.first_token_at = self._watched.first_token_at or time.perf_counter()
                 yield piece
 
@@ -69,10 +76,15 @@ class Watcher(LanguageModel):
         return Stream(pieces(), finish)
 
     def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = GREEDY) -> list[Completion]:
+        self._check()
         done = self._inner.generate_many(prompts, sampling)
         if prompts:
             self._watched.last, self._watched.first_token_at = shown(self._inner, prompts[-1], sampling), None
         return done
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise StoppedError
 
     @property
     def state_kind(self) -> str:
@@ -131,13 +143,21 @@ class Told:
     notes: tuple[str, ...]
 
 
-def told(question: str, corpus: Corpus, recipe: Recipe, model: LanguageModel, settings: Settings, budget: str = "") -> Told:
-    """Ask through the outside half of a recipe, within ``budget``. The inside half, if there is one, is in place in ``model`` already."""
+def told(
+    question: str,
+    corpus: Corpus,
+    recipe: Recipe,
+    model: LanguageModel,
+    settings: Settings,
+    budget: str = "",
+    stop: threading.Event | None = None,
+) -> Told:
+    """Ask through the outside half of a recipe, within ``budget``. The inside half, if there is one, is in place in ``model`` already.
+    Raises StoppedError at the next call or piece once ``stop`` is set."""
     watched = Watched()
+    watching = Watcher(model, watched, stop)
     started = time.perf_counter()
-    answer = ask(
-        question, corpus, recipe=Recipe((), recipe.outside), model=Watcher(model, watched), budget=budget or None, settings=settings
-    )
+    answer = ask(question, corpus, recipe=Recipe((), recipe.outside), model=watching, budget=budget or None, settings=settings)
     seconds = time.perf_counter() - started
     first = watched.first_token_at
     rate = None

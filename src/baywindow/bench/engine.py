@@ -73,13 +73,10 @@ class Local:
             judge.model.close()
 
     def _unit(self, unit: Unit) -> Iterator[list[Row]]:
-        recipes = [parse_recipe(line) for line in unit.recipes]
-        try:
-            sample = self.sample(unit)
-        except Exception as error:  # a sample that cannot be made is an error of its rows
-            yield from ([replace(self._blank(unit, r, None), error=measure.told_error(error))] for r in recipes)
+        sample, blanks = self._prepared(unit)
+        if sample is None:
+            yield from ([blank] for _, blank in blanks)
             return
-        blanks = [(recipe, self._blank(unit, recipe, sample)) for recipe in recipes]
         measuring = measure.measured(sample, blanks, self._desk, unit.way)
         while True:
             with refereeing(**self._referees()):  # for one step at a time: the setting is the thread's, and whoever iterates shares it
@@ -87,6 +84,15 @@ class Local:
             if rows is None:
                 return
             yield rows
+
+    def _prepared(self, unit: Unit) -> tuple[Sample | None, list[tuple[Recipe, Row]]]:
+        """The sample, and each recipe with a row that says what it is of. One that cannot be made is None, and an error of its rows."""
+        recipes = [parse_recipe(line) for line in unit.recipes]
+        try:
+            sample = self.sample(unit)
+        except Exception as error:  # whatever a task's code or data brings: one sample fails, not the run
+            return None, [(r, replace(self._blank(unit, r, None), error=measure.told_error(error))) for r in recipes]
+        return sample, [(recipe, self._blank(unit, recipe, sample)) for recipe in recipes]
 
     def sample(self, unit: Unit) -> Sample:
         [task] = [t for t in find.tasks(unit.task) if t.name == unit.task]

@@ -13,6 +13,7 @@ Which way a question goes depends on the recipe alone and stands in every row as
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -55,6 +56,7 @@ class Desk:
     settings: Settings
     embedder: Callable[[], Embedder | None] = lambda: None
     memories: evidence.Memories = field(default_factory=evidence.Memories)
+    stop: threading.Event = field(default_factory=threading.Event)  # set: nobody waits for what is under way
 
     def embedder_for(self, recipe: Recipe) -> Embedder | None:
         """Ready to work where the recipe needs one: loading it is no part of what a sample costs."""
@@ -198,7 +200,7 @@ def _asked(sample: Sample, recipe: Recipe, blank: Row, desk: Desk, way: Way) -> 
         corpus = open_corpus(list(sample.documents), embedder=desk.embedder_for(recipe), settings=desk.settings)
         for i, turn in enumerate(sample.asked):
             cpu = time.process_time()
-            told = asking.told(turn.question, corpus, recipe, view, desk.settings, way.budget)
+            told = asking.told(turn.question, corpus, recipe, view, desk.settings, way.budget, desk.stop)
             cpu = time.process_time() - cpu
             found: dict[str, object] = {
                 "reply": told.text,

@@ -8,21 +8,22 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from baywindow.bench import machine
-from baywindow.bench.engine import Engine, Local
+from baywindow.bench.engine import Engine
 from baywindow.bench.model_run import MOST_FAILURES, ModelRun
 from baywindow.bench.plan import Plan
 from baywindow.bench.progress import State, Tell
 from baywindow.bench.store import Store
+from baywindow.bench.threads import engine_for
 from baywindow.config import Settings
 from baywindow.models.base import LanguageModel
 
-__all__ = ["MOST_FAILURES", "Local", "ModelRun", "State", "each_model", "run", "shown_name", "with_more_hours"]
+__all__ = ["MOST_FAILURES", "ModelRun", "State", "each_model", "engine_for", "run", "shown_name", "with_more_hours"]
 
 Load = Callable[[str, Settings], LanguageModel]
 MakeEngine = Callable[[LanguageModel, Settings], Engine]
 
 
-def run(store: Store, plan: Plan, load: Load, tell: Tell, make_engine: MakeEngine = Local) -> None:
+def run(store: Store, plan: Plan, load: Load, tell: Tell, make_engine: MakeEngine = engine_for) -> None:
     """Measure what the store still lacks of its plan, until done or out of time. Everything measured is in the store when this ends,
     however it ends."""
     each_model(store, plan, load, tell, make_engine, ModelRun.until)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Model = Annotated[str | None, typer.Option("--model", "-m", help="Hub id, local folder, .gguf file, an endpoint's model, or `embedded`.")]
 BaseUrl = Annotated[str | None, typer.Option("--base-url", help="OpenAI-compatible endpoint that serves the model.")]
 Context = Annotated[int | None, typer.Option("--context", help="Window of the model in tokens, where it cannot be asked.")]
+Concurrency = Annotated[int | None, typer.Option("--concurrency", help="Calls to an endpoint at the same time.")]
 RecipeLine = Annotated[str | None, typer.Option("--recipe", "-r", help='Techniques to use, e.g. "hybrid(k=20) > rag".')]
 Embedder = Annotated[str | None, typer.Option("--embedder", help="Embedding model: hub id, folder, or `embedded`.")]
 Index = Annotated[str | None, typer.Option("--index", help="Where the index is kept: a folder or a LanceDB URI.")]

@@ -182,6 +182,7 @@ class LanguageModel(ABC):
     exact_counts: bool = True  # False: `count_tokens` is an estimate
     follows_schema: bool = False  # True: no reply leaves `Sampling.json_schema`
     scores_replies: bool = False  # True: `Sampling.logprobs` is obeyed
+    concurrency: int = 1  # calls from different threads that it takes at the same time and is faster for
 
     @abstractmethod
     def generate(self, prompt: Prompt, sampling: Sampling = Sampling()) -> Stream:

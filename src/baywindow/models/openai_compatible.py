@@ -52,6 +52,7 @@ class OpenAIModel(LanguageModel):
         self.name = name
         self.endpoint = endpoint
         self.remote = endpoint.remote
+        self.concurrency = endpoint.concurrency
         self._counter = counter or Counter(tokenizer)
         self.exact_counts = self._counter.exact
         self.context_length = context if context is not None else self._stated_window()

@@ -15,6 +15,7 @@ from baywindow.cli.bench import names
 from baywindow.errors import ConfigError
 
 if TYPE_CHECKING:
+    from baywindow.bench.engine import Engine
     from baywindow.bench.plan import Plan
     from baywindow.bench.run import MakeEngine, ModelRun, State
     from baywindow.bench.store import Store
@@ -54,6 +55,7 @@ def bench(
     workers: Annotated[int, typer.Option("--workers", min=0, help="With --engine ray: how many (0: one a processor or card).")] = 0,
     base_url: flags.BaseUrl = None,
     context: flags.Context = None,
+    concurrency: flags.Concurrency = None,
     embedder: flags.Embedder = None,
     judge: Annotated[str | None, typer.Option("--judge", help="Model that grades where a score is a verdict.")] = None,
     nli: Annotated[str | None, typer.Option("--nli", help="Model that tests entailment for citation scores.")] = None,
@@ -67,7 +69,14 @@ def bench(
         return
     from baywindow.bench.plan import FULL_LENGTHS, FULL_SAMPLES, Plan, lengths_of, recipes_of, tasks_of
 
-    given = {"base_url": base_url, "context": context, "embedder": embedder, "judge": judge and names.converted(judge), "nli": nli}
+    given = {
+        "base_url": base_url,
+        "context": context,
+        "concurrency": concurrency,
+        "embedder": embedder,
+        "judge": judge and names.converted(judge),
+        "nli": nli,
+    }
     settings = flags.settings_from(**given)
     if full or find_best:
         samples = samples or FULL_SAMPLES
@@ -158,11 +167,11 @@ def _measure(store: Store, plan: Plan, how: How) -> None:
 
 
 def _engine(how: How) -> MakeEngine:
-    from baywindow.bench.engine import Engine, Local
+    from baywindow.bench.threads import engine_for
 
     def make(model: LanguageModel, settings: Settings) -> Engine:
         if how.engine == "local":
-            return Local(model, settings)
+            return engine_for(model, settings)
         from baywindow.bench.ray_engine import RayEngine
 
         given = settings.model_dump(exclude_unset=True)

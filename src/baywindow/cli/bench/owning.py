@@ -21,6 +21,7 @@ def own(
     only_write: Annotated[bool, typer.Option("--only-write", help="Write the questions, for you to look at, and stop.")] = False,
     base_url: flags.BaseUrl = None,
     context: flags.Context = None,
+    concurrency: flags.Concurrency = None,
 ) -> None:
     """Make a bench from your own documents, and run it."""
     from baywindow.bench import own as owns
@@ -33,7 +34,8 @@ def own(
     tokens = length_of(length)
     planned = tuple(str(r) for r in recipes_of(names.recipe_lines(recipes)))
     documents = documents_of(sources)
-    settings = flags.settings_from(base_url=base_url, context=context)
+    given = {"base_url": base_url, "context": context, "concurrency": concurrency}
+    settings = flags.settings_from(**given)
     chosen = model or names.default_model(settings)
     path = data_dir("bench", "own") / f"{owns.identity(documents, tokens, writer or chosen)}.json"
     with output.Progress() as progress:
@@ -61,6 +63,6 @@ def own(
         recipes=planned,
         samples=min(questions, len(made.questions)),
         data={"own": str(path)},
-        settings={k: v for k, v in {"base_url": base_url, "context": context}.items() if v is not None},
+        settings={k: v for k, v in given.items() if v is not None},
     )
     measuring.start(plan, measuring.How(), name)
