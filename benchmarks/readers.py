@@ -48,7 +48,7 @@ def plan_of(model: str, name: str, served: dict[str, Any]) -> Plan:
     tokens, samples, budget = LENGTHS[name]
     recipes = (*BESIDE, *(card.name for card in registry.cards("context/read")))
     return Plan(
-        models=(model,),
+        models=(f"openai:{model}.gguf" if served else model,),
         tasks=TASKS,
         lengths=(tokens,),
         recipes=recipes,
@@ -78,7 +78,7 @@ def measure(model: str, name: str, end: float, served: dict[str, Any]) -> list[R
 
 def served_by(options: argparse.Namespace) -> dict[str, Any]:
     """Settings that reach the endpoint, with the model's own tokenizer: samples and windows are counted as in this process."""
-    folder = next((f for f, manifest in gguf.all_converted() if manifest.get("name") == options.model), None)
+    folder = next((f for f, manifest in gguf.all_converted() if manifest.get("name") == options.model.removesuffix(".gguf")), None)
     if folder is None:
         raise SystemExit(f"error: no converted {options.model} to count with; `bay ask --model` converts it")
     return {"base_url": options.base_url, "concurrency": options.at_once, "tokenizer": str(folder), "timeout_s": 900.0}

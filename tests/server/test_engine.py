@@ -8,6 +8,7 @@ import pytest
 
 from baywindow.models.base import Message, Sampling
 from baywindow.models.together import Interleaved
+from baywindow.models.wrapped import Wrapped
 from baywindow.server.engine import Engine
 from baywindow.server.fair import Fair
 from baywindow.server.wrapped import Cancelled, Framed, Queued
@@ -121,3 +122,13 @@ def test_models_without_batches_of_their_own_take_turns(talker):
     rows = Interleaved.of(talker(lambda p: p[-1].content), ["one two", (Message("user", "three"),)], [Sampling(), Sampling()])
     assert list(rows) == [["one", "three"], [" two", ""], ["", ""]]
     assert (rows.completion(0).text, rows.completion(1).text) == ("one two", "three")
+
+
+def test_nothing_that_computes_passes_by_the_queue() -> None:
+    """`Wrapped` goes straight to the model. What does not run the model may; all else must wait for its turn."""
+    runs_nothing = {"capabilities", "fingerprint", "check_schema", "count_tokens", "prompt_tokens"}
+    passed_on = {
+        name for name, value in vars(Wrapped).items() if not name.startswith("_") and (callable(value) or isinstance(value, property))
+    }
+    assert passed_on >= runs_nothing | {"generate", "score"}
+    assert passed_on - runs_nothing - set(vars(Queued)) == set()

@@ -7,23 +7,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from baywindow.budget import Usage
 from baywindow.config import Settings
 from baywindow.context.ask import ask
 from baywindow.documents.base import Corpus
-from baywindow.models.base import Completion, Held, Inspection, LanguageModel, Message, Prompt, Sampling, Score, Stream, Want
+from baywindow.models.base import Completion, LanguageModel, Message, Prompt, Sampling, Stream
 from baywindow.models.prefixes import Prefix
 from baywindow.models.reading import Reader
 from baywindow.models.together import Together
+from baywindow.models.wrapped import GREEDY, Wrapped
 from baywindow.recipe import Recipe
-from baywindow.registry import Technique
-
-GREEDY = Sampling()
 
 
 @dataclass
@@ -40,27 +34,17 @@ class StoppedError(Exception):
     """The run that asked has ended, and nobody waits for this answer."""
 
 
-class Watcher(LanguageModel):
+class Watcher(Wrapped):
     """A model that behaves as another and notes the last prompt and when its reply began. It writes no more once ``stop`` is set."""
 
     def __init__(self, inner: LanguageModel, watched: Watched, stop: threading.Event | None = None) -> None:
-        self._inner, self._watched, self._stop = inner, watched, stop or threading.Event()
-        self.name, self.label, self.remote = inner.name, inner.label, inner.remote
-        self.instructed, self.capabilities = inner.instructed, inner.capabilities
-        self.context_length, self.exact_counts = inner.context_length, inner.exact_counts
-        self.layers, self.follows_schema, self.scores_replies = inner.layers, inner.follows_schema, inner.scores_replies
-
-    @property
-    def fingerprint(self) -> str:
-        return self._inner.fingerprint
-
-    def check_schema(self, schema: dict[str, Any]) -> None:
-        self._inner.check_schema(schema)
+        super().__init__(inner)
+        self._watched, self._stop = watched, stop or threading.Event()
 
     def generate(self, prompt: Prompt, sampling: Sampling = GREEDY) -> Stream:
         self._check()
-        stream = self._inner.generate(prompt, sampling)
-        self._watched.last, self._watched.first_token_at = shown(self._inner, prompt, sampling), None
+        stream = self.inner.generate(prompt, sampling)
+        self._watched.last, self._watched.first_token_at = shown(self.inner, prompt, sampling), None
 
         def pieces() -> Iterator[str]:
             for piece in stream:
@@ -77,9 +61,9 @@ class Watcher(LanguageModel):
 
     def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = GREEDY) -> list[Completion]:
         self._check()
-        done = self._inner.generate_many(prompts, sampling)
+        done = self.inner.generate_many(prompts, sampling)
         if prompts:
-            self._watched.last, self._watched.first_token_at = shown(self._inner, prompts[-1], sampling), None
+            self._watched.last, self._watched.first_token_at = shown(self.inner, prompts[-1], sampling), None
         return done
 
     def _check(self) -> None:
@@ -88,46 +72,19 @@ class Watcher(LanguageModel):
 
     @property
     def state_kind(self) -> str:
-        return self._inner.state_kind
+        return self.inner.state_kind
 
     def together(self, prompts: Sequence[Prompt | str], samplings: Sequence[Sampling], prefix: Prefix | None = None) -> Together:
-        return self._inner.together(prompts, samplings, prefix)
+        return self.inner.together(prompts, samplings, prefix)
 
     def beginning(self, prompt: Prompt | str, stable: Prompt | str, sampling: Sampling) -> tuple[int, ...]:
-        return self._inner.beginning(prompt, stable, sampling)
+        return self.inner.beginning(prompt, stable, sampling)
 
     def batches(self, lengths: Sequence[int], new_tokens: int) -> list[list[int]]:
-        return self._inner.batches(lengths, new_tokens)
-
-    def count_tokens(self, text: str | Prompt) -> int:
-        return self._inner.count_tokens(text)
-
-    def prompt_tokens(self, prompt: Prompt, sampling: Sampling) -> int:
-        return self._inner.prompt_tokens(prompt, sampling)
-
-    def score(self, prompt: str | Prompt, continuation: str) -> Score:
-        return self._inner.score(prompt, continuation)
-
-    def score_many(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
-        return self._inner.score_many(pairs)
-
-    def last_states(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._inner.last_states(texts)
-
-    def held(self) -> Held | None:
-        return self._inner.held()
-
-    def inspect(self, text: str, layers: Sequence[int], want: frozenset[Want]) -> Inspection:
-        return self._inner.inspect(text, layers, want)
-
-    def remark(self) -> str:
-        return self._inner.remark()
+        return self.inner.batches(lengths, new_tokens)
 
     def read(self, text: str) -> AbstractContextManager[Reader]:
-        return self._inner.read(text)
-
-    def attached(self, parts: Sequence[Technique]) -> AbstractContextManager[LanguageModel]:
-        return self._inner.attached(parts)
+        return self.inner.read(text)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -287,9 +286,3 @@ class Embedder(ABC):
     @property
     def fingerprint(self) -> str:
         return self.name
-
-
-def in_threads(model: LanguageModel, prompts: Sequence[Prompt], sampling: Sampling, limit: int) -> list[Completion]:
-    """`generate_many` for endpoints: at most ``limit`` calls at once, results in order, the first error raised."""
-    with ThreadPoolExecutor(max_workers=max(1, min(limit, len(prompts) or 1))) as pool:
-        return list(pool.map(lambda p: model.generate(p, sampling).completion, prompts))

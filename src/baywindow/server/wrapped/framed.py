@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from baywindow.models.base import Completion, LanguageModel, Message, Prompt, Sampling, Stream
+from baywindow.models.wrapped import GREEDY, Wrapped
 from baywindow.registry import Technique
-from baywindow.server.wrapped.base import GREEDY, Wrapped
 
 
 class Framed(Wrapped):

@@ -16,10 +16,11 @@ from baywindow.errors import ContextLengthError
 from baywindow.models.base import Completion, Held, Inspection, LanguageModel, Prompt, Sampling, Score, Stream, Want
 from baywindow.models.prefixes import BLOCK_TOKENS, Prefix
 from baywindow.models.together import Interleaved, Together
+from baywindow.models.wrapped import GREEDY, Wrapped
 from baywindow.registry import Technique
 from baywindow.server.engine import Engine, Inside, Row
 from baywindow.server.prefixes.once import ReadOnce
-from baywindow.server.wrapped.base import GREEDY, Wrapped, check
+from baywindow.server.wrapped.base import check
 
 if TYPE_CHECKING:
     from baywindow.server.prefixes.store import KeptPrefix

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from baywindow.models.base import Completion, LanguageModel, Prompt, Sampling, Stream
-from baywindow.server.wrapped.base import GREEDY, Cancelled, Wrapped, check
+from baywindow.models.wrapped import GREEDY, Wrapped
+from baywindow.server.wrapped.base import Cancelled, check
 
 
 class Watched(Wrapped):
