@@ -44,21 +44,6 @@ def test_a_batch_gives_what_each_prompt_gives_alone(load, sampling, monkeypatch)
     assert model.generate_many(PROMPTS, sampling) == [model.generate(p, sampling).completion for p in PROMPTS]
 
 
-def test_batches_hold_every_prompt_once_and_pad_little(load):
-    model = load(chat=True)
-    lengths = [5, 100, 90, 6, 40, 95, 5]
-    groups = batching.batches(lengths, 10, model.model)
-    assert sorted(i for group in groups for i in group) == list(range(7))
-    assert all(min(lengths[i] for i in g) >= 0.7 * max(lengths[i] for i in g) for g in groups)
-
-
-def test_batches_stay_within_memory(load, monkeypatch):
-    model = load(chat=True)
-    assert batching.kv_bytes_per_token(model.model) == 2 * 2 * 2 * 16 * 4  # K and V, layers, KV heads, dim, bytes
-    monkeypatch.setattr(batching, "free_bytes", lambda device: 4 * 2 * (100 + 10) * 512)  # a quarter of it holds two rows
-    assert [len(g) for g in batching.batches([100] * 5, 10, model.model)] == [2, 2, 1]
-
-
 def test_score_equals_one_full_forward(load, monkeypatch):
     monkeypatch.setattr("baywindow.models.transformers.scoring._LOGIT_VALUES", 1)  # the smallest chunks: 16 tokens
     model = load(chat=True, seed=2)

@@ -1,4 +1,4 @@
-"""Which prompts go together: sorted by length, little padding, and no more at once than memory holds."""
+"""Which prompts go together: sorted by length, little padding for what is written, and no more at once than memory holds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import torch
 
 _MOST_ROWS = {"cpu": 8, "mps": 16, "cuda": 64}
 _SHARE_OF_FREE = 0.25  # of free memory, for keys and values; activations and the rest of the machine need theirs
-_LEAST_FILL = 0.7  # a batch's shortest prompt has at least this share of its longest
+# Prompts go together if the shorter one has this share of the longer one, or lacks no more tokens than will be written: a step of decoding
+# costs much more than reading a token, and in a batch it is taken once for all.
+_LEAST_FILL = 0.7
 
 
 def batches(lengths: Sequence[int], new_tokens: int, model: Any) -> list[list[int]]:
@@ -23,7 +25,8 @@ def batches(lengths: Sequence[int], new_tokens: int, model: Any) -> list[list[in
         if groups:
             longest = lengths[groups[-1][0]]
             fits = (len(groups[-1]) + 1) * (longest + new_tokens) * each <= room
-            if fits and len(groups[-1]) < most and lengths[index] >= _LEAST_FILL * longest:
+            alike = lengths[index] >= min(_LEAST_FILL * longest, longest - new_tokens)
+            if fits and alike and len(groups[-1]) < most:
                 groups[-1].append(index)
                 continue
         groups.append([index])
