@@ -24,6 +24,7 @@ from filelock import FileLock
 
 from baywindow.errors import MissingExtraError, ModelError
 from baywindow.home import cache_dir
+from baywindow.models.alignment import align
 from baywindow.models.fingerprint import sha256_of, write_json
 from baywindow.models.gguf_header import damaged, read_header
 from baywindow.models.gguf_reading import read_once
@@ -148,6 +149,7 @@ def _write_model(source: Path, folder: Path, say: Progress) -> str:
     say("writing safetensors")
     with quietly():
         model.save_pretrained(folder)
+    align(folder)
     return type(model).__name__
 
 
