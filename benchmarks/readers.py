@@ -68,7 +68,7 @@ def measure(model: str, name: str, end: float, served: dict[str, Any]) -> list[R
             running.each_model(
                 store,
                 plan,
-                lambda named, settings: select.load(names.converted(named), settings=settings),
+                lambda named, settings: select.load(names.converted(named, settings), settings=settings),
                 lambda state: print(state.text, f"{state.done} of {state.total}", flush=True),
                 running.engine_for,
                 lambda run, deadline: run.until(min(deadline, end)),

@@ -99,3 +99,16 @@ def test_options_are_read_from_the_command_line() -> None:
 
     tasks = find.tasks("scbench.kv") + find.tasks("lost_in_the_middle")
     assert options(["turns=2", "mode=multi_turn", "query_aware=true"], tasks) == {"turns": 2, "mode": "multi_turn", "query_aware": True}
+
+
+def test_a_name_that_an_endpoint_serves_is_not_that_of_a_folder_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pathlib import Path
+
+    from baywindow.cli.bench.names import converted
+    from baywindow.models import gguf
+
+    monkeypatch.setattr(gguf, "all_converted", lambda: [(Path("/kept/tiny"), {"name": "tiny"})])
+    assert converted("tiny") == converted("tiny", Settings()) == "/kept/tiny"
+    assert converted("other", Settings()) == "other"
+    assert converted("tiny", Settings(base_url="http://127.0.0.1:8000/v1")) == "tiny"
+    assert converted("openai:tiny", Settings()) == "openai:tiny"

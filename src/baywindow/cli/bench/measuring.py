@@ -155,7 +155,7 @@ def _measure(store: Store, plan: Plan, how: How) -> None:
         def load(name: str, settings: Settings) -> LanguageModel:
             from baywindow.models import select
 
-            return select.load(names.converted(name), settings=settings, progress=progress)
+            return select.load(names.converted(name, settings), settings=settings, progress=progress)
 
         try:
             work = running.ModelRun.until if how.search is None else _searching(how.search, progress)
@@ -184,7 +184,7 @@ def _load_there(name: str, settings: Settings) -> LanguageModel:
     """On a Ray worker."""
     from baywindow.models import select
 
-    return select.load(names.converted(name), settings=settings)
+    return select.load(names.converted(name, settings), settings=settings)
 
 
 def _searching(search: dict[str, Any], progress: output.Progress) -> Callable[[ModelRun, float], None]:

@@ -27,10 +27,13 @@ def models(line: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def converted(name: str) -> str:
-    """The folder of a model that was converted from a .gguf of that name; any other name as it is."""
-    from baywindow.models import gguf
+def converted(name: str, settings: Settings | None = None) -> str:
+    """The folder of a model that was converted from a .gguf of that name; any other name as it is, and one that ``settings`` say is served
+    by an endpoint."""
+    from baywindow.models import gguf, select
 
+    if settings is not None and select.is_remote(name, settings):
+        return name
     return next((str(folder) for folder, manifest in gguf.all_converted() if manifest.get("name") == name), name)
 
 

@@ -39,7 +39,7 @@ def own(
     chosen = model or names.default_model(settings)
     path = data_dir("bench", "own") / f"{owns.identity(documents, tokens, writer or chosen)}.json"
     with output.Progress() as progress:
-        loaded = select.load(names.converted(writer or chosen), settings=settings, progress=progress)
+        loaded = select.load(names.converted(writer or chosen, settings), settings=settings, progress=progress)
         try:
             if path.exists():
                 made = owns.OwnFile.load(path)
