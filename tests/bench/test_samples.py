@@ -19,6 +19,7 @@ from baywindow.bench.samples import Maker, from_dict
 from baywindow.errors import SourceError
 from baywindow.home import cache_dir
 from baywindow.models.base import LanguageModel
+from baywindow.models.wrapped import Wrapped
 
 
 @pytest.fixture
@@ -125,12 +126,12 @@ def test_a_watched_model_does_everything_the_model_does() -> None:
     inherited = {"prepare", "close"}  # of no use while one question is asked
     methods = {name for name, value in vars(LanguageModel).items() if inspect.isfunction(value) or isinstance(value, property)}
     wanted = {name for name in methods if not name.startswith("_")} - inherited
-    assert wanted <= vars(Watcher).keys()
+    assert wanted <= vars(Watcher).keys() | vars(Wrapped).keys()
 
 
 def test_a_watched_model_is_like_the_model(answerer) -> None:
     model = answerer(context_length=77)
-    model.layers, model.follows_schema, model.scores_replies = 5, True, True
+    model.layers, model.follows_schema, model.scores_replies, model.concurrency = 5, True, True, 3
     seen = Watcher(model, Watched())
     for name in (*LanguageModel.__annotations__, "fingerprint"):
         assert getattr(seen, name) == getattr(model, name)

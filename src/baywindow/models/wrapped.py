@@ -27,7 +27,7 @@ class Wrapped(LanguageModel):
         self.name, self.label, self.remote = inner.name, inner.label, inner.remote
         self.instructed, self.layers, self.exact_counts = inner.instructed, inner.layers, inner.exact_counts
         self.follows_schema, self.scores_replies = inner.follows_schema, inner.scores_replies
-        self.context_length = inner.context_length
+        self.context_length, self.concurrency = inner.context_length, inner.concurrency
 
     @property
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # probing may cost a call: only when asked
