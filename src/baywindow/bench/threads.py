@@ -1,8 +1,8 @@
 """Samples measured several at a time, for a model that takes several questions at once: one behind an endpoint.
 
-An endpoint batches what it is asked together, so a run takes a fraction of the time that one question after the other would take. Rows are
-the same but for what only a question alone can tell: ``seconds`` and the like are those under this load, as a note in the row says, and
-processor time and memory of this process belong to no question, so they stay empty.
+An endpoint may answer many at once, and one that is far away would be waited for most of the time. Rows are the same but for what only a
+question alone can tell: ``seconds`` and the like are those under this load, as a note in the row says, and processor time and memory of
+this process belong to no question, so they stay empty.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def bench(
         "context": context,
         "concurrency": concurrency,
         "embedder": embedder,
-        "judge": judge and names.converted(judge),
+        "judge": judge and names.converted(judge, flags.settings_from(base_url=base_url)),
         "nli": nli,
     }
     settings = flags.settings_from(**given)
