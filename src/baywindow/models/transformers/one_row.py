@@ -1,9 +1,9 @@
 """Linear layers that take the matrix-vector product where a single token goes through them.
 
 A token that is decoded is one row, and `functional.linear` asks oneDNN for a matrix product all the same: in bfloat16 its kernels are made
-for blocks of rows and reach less than half of the memory's speed with one. torch's own bfloat16 matrix-vector product reads the weights once, adds
-in float32 and needs no other layout of them. Several rows, other devices and other formats (MKL's float32 product is fast already) go the
-way they always went. What it saves is in docs/measured/decode.md.
+for blocks of rows and reach less than half of the memory's speed with one. torch's own bfloat16 matrix-vector product reads the weights
+once, adds in float32 and needs no other layout of them. Several rows, other devices and other formats (MKL's float32 product is fast
+already) go the way they always went. What it saves is in docs/measured/decode.md.
 """
 
 from __future__ import annotations
