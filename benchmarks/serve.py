@@ -1,10 +1,11 @@
-"""What the server costs and what it stands: overhead, four requests at once, and many connections held open; and what its cache spares.
+"""What the server costs and what it stands: overhead, requests at once, and many connections held open; and what its cache spares.
 
-    python benchmarks/serve.py [--model embedded] [--parts overhead,parallel,load,cache] [--minutes 5] [--connections 200] [--fresh]
+    python benchmarks/serve.py [--model embedded] [--parts overhead,parallel,unlike,load,cache] [--minutes 5] [--connections 200] [--fresh]
 
 Parts (each kept as it is finished; the same command goes on where it stopped):
   overhead   an answer of 256 tokens by the model in this process, and by a server of the same model, in turn; medians and their ratio
   parallel   four requests one after the other, and the same four at once; ratio of the times
+  unlike     sixteen requests with prompts and limits of unlike length, one after the other and all at once; ratio of tokens a second
   cache      two questions about each of some texts of 4K tokens, and again after a restart: times to the first token, bytes, answers
   load       so many connections, each asking again and again: what was completed, refused (429) and broken, tokens a second, memory
 
@@ -45,7 +46,9 @@ ROUNDS = 3
 LOAD_TOKENS = 16
 TEXTS, TEXT_TOKENS = 2, 4096
 PLACES = ("harbour", "mill", "school", "tower", "market", "bridge")
+UNLIKE = [(25, 16), (300, 96), (120, 160), (25, 48)]  # words of a prompt, tokens of its reply at most
 PROMPTS = [f"Once upon a time, in town number {n}, there lived" for n in range(8)]
+FOUR = [(prompt, 64) for prompt in PROMPTS[:4]]
 
 
 @dataclass(frozen=True)
@@ -108,15 +111,27 @@ def parallel(name: str) -> dict[str, Any]:
         served.complete(http, PROMPTS[0], 4)
         serial, at_once = [], []
         for _ in range(ROUNDS):
-            serial.append(_rate(served, http, workers=1))
-            at_once.append(_rate(served, http, workers=4))
+            serial.append(_rate(served, http, 1, FOUR))
+            at_once.append(_rate(served, http, 4, FOUR))
     return {"serial_tokens_per_s": serial, "at_once_tokens_per_s": at_once, "ratio": statistics.median(at_once) / statistics.median(serial)}
 
 
-def _rate(served: Served, http: httpx.Client, workers: int) -> float:
+def unlike(name: str) -> dict[str, Any]:
+    """Rows that are done leave the batch and others join it, so a long reply does not hold up short ones. Every prompt begins otherwise."""
+    text = "The harbour is old and the boats are small. "
+    asked = [(f"Town number {n}. {text * (words // 9)}", most) for n, (words, most) in enumerate(UNLIKE * 4)]
+    with server(name) as served, client() as http:
+        served.complete(http, PROMPTS[0], 4)
+        serial = _rate(served, http, 1, asked)
+        at_once = _rate(served, http, len(asked), [(f"Again. {prompt}", most) for prompt, most in asked])
+    found = {"serial_tokens_per_s": serial, "at_once_tokens_per_s": at_once, "ratio": at_once / serial}
+    return {"model": Path(name).stem, **found}
+
+
+def _rate(served: Served, http: httpx.Client, workers: int, asked: Sequence[tuple[str, int]]) -> float:
     started = time.monotonic()
     with ThreadPoolExecutor(workers) as pool:
-        replies = list(pool.map(lambda prompt: served.complete(http, prompt, 64).json(), PROMPTS[:4]))
+        replies = list(pool.map(lambda one: served.complete(http, *one).json(), asked))
     return float(sum(reply["usage"]["completion_tokens"] for reply in replies) / (time.monotonic() - started))
 
 
@@ -126,7 +141,7 @@ def load(name: str, connections: int, minutes: float) -> dict[str, Any]:
     tokens = [0]
     lock = threading.Lock()
     with server(name) as served, client() as http:
-        alone = _rate(served, http, workers=1)
+        alone = _rate(served, http, 1, FOUR)
         memory = [served.process.memory_info().rss]
         end = time.monotonic() + 60 * minutes
         threads = [threading.Thread(target=_hold, args=(served, end, outcomes, tokens, lock)) for _ in range(connections)]
@@ -289,6 +304,10 @@ def report(parts: Parts, model: str) -> str:
         rows.append(("time of a token, served against in process (256 tokens)", f"{found['ratio']:.3f}", "below 1.05"))
     if (found := parts.get("parallel")) is not None:
         rows.append(("tokens a second, four at once against one by one", f"{found['ratio']:.2f}", "at least 1.5"))
+    if (found := parts.get("unlike")) is not None:
+        rows.append(
+            (f"tokens a second, sixteen of unlike length at once against one by one ({found['model']})", f"{found['ratio']:.2f}", "")
+        )
     if (found := parts.get("load")) is not None:
         name = f"{found['connections']} connections for {found['seconds']:.0f} s"
         others = {k: v for k, v in found["outcomes"].items() if k not in ("completed", "refused")}
@@ -317,7 +336,7 @@ def _reader(given: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the server.")
     parser.add_argument("--model", default="embedded")
-    parser.add_argument("--parts", default="overhead,parallel,load,cache")
+    parser.add_argument("--parts", default="overhead,parallel,unlike,load,cache")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--connections", type=int, default=200)
     parser.add_argument("--fresh", action="store_true")
@@ -325,6 +344,7 @@ def main() -> None:
     parts = Parts("serve", only=options.parts.split(","), fresh=options.fresh)
     parts.run("overhead", lambda: overhead(options.model))
     parts.run("parallel", lambda: parallel(options.model))
+    parts.run("unlike", lambda: unlike(_reader(options.model)))
     parts.run("load", lambda: load(options.model, options.connections, options.minutes))
     parts.run("cache", lambda: cache(_reader(options.model)))
     text = report(parts, options.model)

@@ -40,4 +40,4 @@ def test_every_prompt_is_in_one_batch(model: Any) -> None:
     lengths = [5, 900, 40, 40, 1, 3000, 7, 300, 301, 2, 8, 9, 10, 11]
     groups = batching.batches(lengths, 64, model)
     assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
-    assert all(len(group) <= 8 for group in groups)
+    assert all(len(group) <= 16 for group in groups)

@@ -30,8 +30,8 @@ def test_greedy_equals_generate_of_transformers(load, monkeypatch, chunk):
     model = load(chat=True, seed=3)
     ids = torch.tensor([ids_of(model, PROMPT)])
     expected = model.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False)[0, ids.shape[1] :]
-    feed = loop.Feed(rows=ids.tolist(), choose=lambda logits: logits.argmax(-1).tolist(), cache=model.new_cache(), alive=lambda: True)
-    steps = loop.step_tokens(model.model, feed, model.lock)
+    feed = loop.Feed(rows=ids.tolist(), cache=model.new_cache(), alive=lambda: True)
+    steps = loop.step_tokens(model.model, feed, lambda logits: logits.argmax(-1).tolist(), model.lock)
     assert [next(steps)[0] for _ in range(len(expected))] == expected.tolist()
 
 
@@ -119,8 +119,8 @@ def test_a_deadline_inside_the_prompt_ends_without_a_token(load, monkeypatch):
     real = loop.forward
     monkeypatch.setattr(loop, "forward", lambda *a, **k: forwards.append(1) or real(*a, **k))
     alive = iter([True, True, False])
-    feed = loop.Feed(rows=[ids_of(model, PROMPT)], choose=lambda logits: [0], cache=model.new_cache(), alive=lambda: next(alive))
-    assert list(loop.step_tokens(model.model, feed, model.lock)) == []
+    feed = loop.Feed(rows=[ids_of(model, PROMPT)], cache=model.new_cache(), alive=lambda: next(alive))
+    assert list(loop.step_tokens(model.model, feed, lambda logits: [0], model.lock)) == []
     assert len(forwards) == 2  # of three chunks of sixteen tokens
 
 
@@ -152,8 +152,8 @@ def test_a_cache_that_holds_a_context_is_continued(load):
         model.model(torch.tensor([ids[:10]]), past_key_values=cache)
 
     def said(rows, kept):
-        feed = loop.Feed(rows=rows, choose=lambda logits: logits.argmax(-1).tolist(), cache=kept, alive=lambda: True)
-        steps = loop.step_tokens(model.model, feed, model.lock)
+        feed = loop.Feed(rows=rows, cache=kept, alive=lambda: True)
+        steps = loop.step_tokens(model.model, feed, lambda logits: logits.argmax(-1).tolist(), model.lock)
         return [next(steps)[0] for _ in range(8)]
 
     assert said([ids[10:]], cache) == said([ids], model.new_cache())

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 
 import pytest
 
-from baywindow.models.base import Message, Sampling
-from baywindow.models.together import Interleaved
+from baywindow.errors import ContextLengthError
+from baywindow.models.base import Completion, Message, Sampling
+from baywindow.models.together import Interleaved, Together
 from baywindow.models.wrapped import Wrapped
-from baywindow.server.engine import Engine
+from baywindow.server.engine import Engine, Row
 from baywindow.server.fair import Fair
+from baywindow.server.prefixes.once import ReadOnce
 from baywindow.server.wrapped import Cancelled, Framed, Queued
 
 
@@ -132,3 +135,165 @@ def test_nothing_that_computes_passes_by_the_queue() -> None:
     }
     assert passed_on >= runs_nothing | {"generate", "score"}
     assert passed_on - runs_nothing - set(vars(Queued)) == set()
+
+
+class Growing(Together):
+    """Says a word of each row's prompt a step; up to ``most`` rows at a time. Waits for ``pace`` before each step."""
+
+    def __init__(self, pace, most=3):
+        self.pace, self.most = pace, most
+        self.words, self.said, self.joined, self.waits = [], [], [], 0
+
+    def join(self, prompts, samplings, prefix=None):
+        if any(prompt[0].content == "bad" for prompt in prompts):
+            raise ContextLengthError("too long")
+        self.joined.append(([prompt[0].content for prompt in prompts], prefix))
+        self.words += [prompt[0].content.split() for prompt in prompts]
+        self.said += [0] * len(prompts)
+
+    def room(self, prompt_tokens, new_tokens):
+        return self.most - sum(not self.done(row) for row in range(len(self.words)))
+
+    def __iter__(self):
+        while not all(self.done(row) for row in range(len(self.words))):
+            self.waits += 1
+            self.pace.acquire()
+            going = [not self.done(row) for row in range(len(self.words))]
+            texts = [" " + self.words[row][self.said[row]] if on else "" for row, on in enumerate(going)]
+            self.said = [n + on for n, on in zip(self.said, going, strict=True)]
+            yield texts
+
+    def drop(self, row):
+        self.words[row] = self.words[row][: self.said[row]]
+
+    def done(self, row):
+        return self.said[row] == len(self.words[row])
+
+    def completion(self, row):
+        return Completion(text=" ".join(self.words[row]), prompt_tokens=1, generated_tokens=self.said[row], finish="stop")
+
+
+@pytest.fixture
+def growing(talker):
+    """An engine whose model makes `Growing` batches, all of which are in ``made``; ``step()`` lets one step happen."""
+    model = talker()
+    model.batches = lambda lengths, new_tokens: [list(range(len(lengths)))]
+    pace, made = threading.Semaphore(0), []
+
+    def together(prompts, samplings, prefix=None):
+        made.append(Growing(pace))
+        made[-1].join(prompts, samplings, prefix)
+        return made[-1]
+
+    model.together = together
+    model.attached = lambda parts: nullcontext(model)
+    engine = Engine(model)
+    engine.made, engine.pace = made, pace
+    yield engine
+    pace.release(10_000)
+    engine.close()
+
+
+def test_who_comes_later_joins_the_batch(growing, wait_until):
+    first = asked(growing, "a b c d e")
+    wait_until(lambda: growing.batches == 1)
+    second = asked(growing, "f g", tenant="b")
+    growing.pace.release(3)  # in the second and third step it says its words
+    assert second.completion.text == " f g"  # it waits for nobody else's end
+    assert not growing.made[0].done(0)
+    growing.pace.release(2)
+    assert first.completion.text == " a b c d e"
+    assert (growing.batches, growing.rows) == (1, 2)
+    assert growing.made[0].joined == [(["a b c d e"], None), (["f g"], None)]
+
+
+def test_no_more_join_than_have_room_and_the_next_does_when_one_is_done(growing, wait_until):
+    first = asked(growing, "a b c d e f")
+    wait_until(lambda: growing.batches == 1)
+    others = [asked(growing, text, tenant=text) for text in ("g h", "i j k", "l")]
+    growing.pace.release(1)
+    wait_until(lambda: growing.rows == 3)
+    assert growing.waiting == 1
+    growing.pace.release(10)
+    assert [one.completion.text for one in (first, *others)] == [" a b c d e f", " g h", " i j k", " l"]
+    assert (growing.batches, growing.rows) == (1, 4)
+
+
+def test_whoever_needs_other_techniques_is_not_passed_by(growing, wait_until):
+    """What stands behind it waits too, else a busy model would never change its recipe."""
+    first = asked(growing, "a b c d")
+    wait_until(lambda: growing.batches == 1)
+    changed = Row(("other",), (Message("user", "x y"),), Sampling(), 2, threading.Event())
+    growing.submit("b", changed)
+    behind = asked(growing, "z", tenant="c")
+    growing.pace.release(50)
+    assert [one.completion.text for one in (first, behind)] == [" a b c d", " z"]
+    assert changed.said.get() == " x"
+    assert [made.joined for made in growing.made] == [[(["a b c d"], None)], [(["x y"], None)], [(["z"], None)]]
+
+
+def test_an_errand_is_run_between_two_steps_and_one_at_a_time(growing, wait_until):
+    ran = []
+    first = asked(growing, "a b c d")
+    wait_until(lambda: growing.batches == 1)
+    threads = [threading.Thread(target=growing.run, args=("b", (), lambda view, n=n: ran.append(n))) for n in range(2)]
+    for n, thread in enumerate(threads):
+        thread.start()
+        wait_until(lambda n=n: growing.waiting == n + 1)
+    growing.pace.release(1)
+    wait_until(lambda: len(ran) == 1)
+    assert growing.waiting == 1
+    growing.pace.release(1)
+    wait_until(lambda: len(ran) == 2)
+    growing.pace.release(2)
+    assert first.completion.text == " a b c d"
+    for thread in threads:
+        thread.join()
+
+
+def test_an_error_of_a_row_that_joins_is_its_own(growing, wait_until):
+    first = asked(growing, "a b c")
+    wait_until(lambda: growing.batches == 1)
+    bad = asked(growing, "bad", tenant="b")
+    growing.pace.release(9)
+    with pytest.raises(ContextLengthError, match="too long"):
+        _ = bad.completion
+    assert first.completion.text == " a b c"
+
+
+def test_a_row_that_left_before_it_joined_is_told_so(growing, wait_until):
+    first = asked(growing, "a b c")
+    wait_until(lambda: growing.batches == 1)
+    gone = threading.Event()
+    leaving = asked(growing, "x", tenant="b", cancelled=gone)
+    gone.set()
+    growing.pace.release(9)
+    with pytest.raises(Cancelled):
+        _ = leaving.completion
+    assert first.completion.text == " a b c"
+    assert len(growing.made[0].joined) == 1
+
+
+def test_replies_to_one_prompt_join_together(growing, wait_until):
+    first = asked(growing, "a b c d e")
+    wait_until(lambda: growing.batches == 1)
+    once = ReadOnce(range(300))
+    rows = [Row((), (Message("user", "x y"),), Sampling(), 2, threading.Event(), once) for _ in range(3)]
+    growing.submit("b", *rows)
+    growing.pace.release(20)
+    assert first.completion.text == " a b c d e"
+    wait_until(lambda: growing.rows == 4)
+    # Room is for two; the third joins when one of them is done, and then reads by itself.
+    assert [(texts, prefix is once) for texts, prefix in growing.made[0].joined[1:]] == [(["x y"] * 2, True), (["x y"], True)]
+
+
+def test_a_reply_that_is_done_is_told_before_the_next_step(growing, wait_until):
+    first = asked(growing, "a b")
+    wait_until(lambda: growing.batches == 1)
+    growing.pace.release(1)
+    wait_until(lambda: growing.made[0].waits == 2)  # the second step is about to come
+    second = asked(growing, "c", tenant="b")
+    growing.pace.release(1)
+    assert first.completion.text == " a b"  # though the other joined and its step waits
+    growing.pace.release(5)
+    assert second.completion.text == " c"

@@ -14,14 +14,25 @@ from baywindow.models.base import Completion, Message, Prompt, Sampling, Stream
 
 if TYPE_CHECKING:
     from baywindow.models.base import LanguageModel
+    from baywindow.models.prefixes import Prefix
 
 
 class Together(ABC):
-    """Iterate: every step gives one text a row, empty where there is none. The iteration ends when every row is done."""
+    """Iterate: every step gives one text a row, empty where there is none. The iteration ends when every row is done.
+
+    Between two steps further rows may join, where there is room; they are numbered on."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[list[str]]:
         """Each step's texts, in the order of the rows; `ScoredText` where scores were asked for and are known by then."""
+
+    def room(self, prompt_tokens: int, new_tokens: int) -> int:
+        """How many rows of at most this size may join now; 0 where a batch stays as it began."""
+        return 0
+
+    def join(self, prompts: Sequence[Prompt | str], samplings: Sequence[Sampling], prefix: Prefix | None = None) -> None:
+        """More rows, as in `LanguageModel.together`. What that raises is raised here, and then none of them joins."""
+        raise NotImplementedError("there is no room")
 
     @abstractmethod
     def drop(self, row: int) -> None:

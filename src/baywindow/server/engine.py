@@ -1,8 +1,9 @@
 """One thread that runs the local model for everybody, batch by batch, fairly.
 
 Work waits in `Fair`. The thread takes the tenant's turn that is next, gathers what else waits for the same recipe inside the model,
-and runs what goes well together as one batch. Whoever joins later waits for the next one. A batch that fails tells its own rows and
-nobody else; a row whose client is gone is dropped, and a batch of which none is left ends.
+and runs what goes well together as one batch. Whoever comes later joins it where the model can take in further rows, and else waits for
+the next one. A batch that fails tells its own rows and nobody else; a row whose client is gone is dropped, and a batch of which none is
+left ends.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from baywindow.models.base import Completion, Held, LanguageModel, Prompt, Sampl
 from baywindow.recipe import Recipe
 from baywindow.registry import Technique
 from baywindow.server.fair import Fair
+from baywindow.server.prefixes.once import ReadOnce
 
 if TYPE_CHECKING:
-    from baywindow.server.prefixes.once import ReadOnce
+    from baywindow.models.together import Together
     from baywindow.server.prefixes.store import KeptPrefix, PrefixStore
 
 GATHER_S = 0.03
@@ -163,9 +165,10 @@ class Engine:
         self._waiting.put_back([pair for i, pair in enumerate(found) if i not in chosen])
         return [row for i, (_, row) in enumerate(found) if i in chosen]
 
-    def _run(self, view: LanguageModel, rows: Sequence[Row]) -> None:
+    def _run(self, view: LanguageModel, rows: list[Row]) -> None:
+        """``rows`` grows by those that join."""
         together = view.together([row.prompt for row in rows], [row.sampling for row in rows], _common(rows))
-        told = [False] * len(rows)
+        told: set[Row] = set()
         self.batches, self.rows = self.batches + 1, self.rows + len(rows)
         for texts in together:
             for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
@@ -173,14 +176,53 @@ class Engine:
                     row.said.put(text)
                 if row.cancelled.is_set() and not together.done(i):
                     together.drop(i)
-                if together.done(i) and not told[i] and len(rows) > 1:
-                    told[i] = True
-                    row.said.put(together.completion(i))
+                if together.done(i) and row not in told:
+                    told.add(row)
+                    self._tell(view, together, rows, i)
+            if not self._inside:
+                self._admit(view, together, rows)
+        for i, row in enumerate(rows):
+            if row not in told:
+                self._tell(view, together, rows, i)
+
+    def _tell(self, view: LanguageModel, together: Together, rows: Sequence[Row], at: int) -> None:
+        """The end of a reply, at once: whoever joins next must not hold it up."""
         if len(rows) == 1:
             rows[0].remark, rows[0].held = view.remark(), view.held()
-        for i, row in enumerate(rows):
-            if not told[i]:
-                row.said.put(together.completion(i))
+        rows[at].said.put(together.completion(at))
+
+    def _admit(self, view: LanguageModel, together: Together, rows: list[Row]) -> None:
+        """Between two steps: rows that are next and find room, or an errand. What needs something else inside the model keeps its turn, and
+        so do all behind it: the batch ends, and they are served."""
+
+        def suits(waiting: Row | Errand) -> bool:
+            return not waiting.inside and (isinstance(waiting, Errand) or _room(together, waiting) > 0)
+
+        while (taken := self._waiting.take_if(suits)) is not None:
+            first = taken[1]
+            if isinstance(first, Errand):
+                self._serve_errand(first)
+                return  # one at a time, for those who are being answered wait
+            if not _gone(first):
+                self._join(together, rows, self._with_same(first, _room(together, first)))
+
+    def _with_same(self, first: Row, room: int) -> list[Row]:
+        """A row and the others whose prompt is read once with its own."""
+        if not isinstance(first.prefix, ReadOnce):
+            return [first]
+        near = first.prefix.near
+        found = self._waiting.take_like(lambda w: isinstance(w, Row) and w.prefix is not None and w.prefix.near == near, room - 1)
+        return [first, *(row for _, row in found if isinstance(row, Row) and not _gone(row))]
+
+    def _join(self, together: Together, rows: list[Row], new: list[Row]) -> None:
+        try:
+            together.join([row.prompt for row in new], [row.sampling for row in new], _common(new))
+        except BaseException as error:  # theirs alone; the batch goes on
+            for row in new:
+                row.said.put(error)
+            return
+        rows += new
+        self.rows += len(new)
 
     def _with(self, inside: Inside) -> LanguageModel:
         """The model with these techniques in place; they stay until others are asked for."""
@@ -191,6 +233,10 @@ class Engine:
                 self._view = self._stack.enter_context(self.model.attached(inside))
                 self._inside = inside
         return self._view
+
+
+def _room(together: Together, row: Row) -> int:
+    return together.room(row.prompt_tokens, row.sampling.max_new_tokens)
 
 
 def _stored(row: Row) -> Hashable:

@@ -44,6 +44,12 @@ class Fair(Generic[T]):
                 self._changed.wait()
             return self._take() if self._lines else None
 
+    def take_if(self, suits: Callable[[T], bool]) -> tuple[str, T] | None:
+        """The next item with its tenant, if it suits; does not wait. One that does not suit keeps its turn."""
+        with self._changed:
+            line = next(iter(self._lines.values()), None)
+            return self._take() if line and suits(line[0]) else None
+
     def take_like(self, like: Callable[[T], bool], most: int) -> list[tuple[str, T]]:
         """Up to ``most`` further items, in turn, of lines whose first item is alike; does not wait."""
         found: list[tuple[str, T]] = []

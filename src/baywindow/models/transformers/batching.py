@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import torch
 
-_MOST_ROWS = {"cpu": 8, "mps": 16, "cuda": 64}
+_MOST_ROWS = {"cpu": 16, "mps": 16, "cuda": 64}
 _SHARE_OF_FREE = 0.25  # of free memory, for keys and values; activations and the rest of the machine need theirs
 # Prompts go together if the shorter one has this share of the longer one, or lacks no more tokens than will be written: a step of decoding
 # costs much more than reading a token, and in a batch it is taken once for all.
@@ -31,6 +31,12 @@ def batches(lengths: Sequence[int], new_tokens: int, model: Any) -> list[list[in
                 continue
         groups.append([index])
     return groups
+
+
+def room(rows: int, columns: int, reach: int, model: Any) -> int:
+    """How many more rows may join so many that hold ``columns`` tokens each, padding and all, if none will be longer than ``reach``."""
+    tokens = free_bytes(model.device) * _SHARE_OF_FREE / kv_bytes_per_token(model) - rows * (reach - columns)
+    return max(0, min(_MOST_ROWS.get(model.device.type, 8) - rows, int(tokens // reach)))
 
 
 def kv_bytes_per_token(model: Any) -> int:

@@ -10,20 +10,22 @@ Shapes: ids and masks are (row, token); rows of unequal length are padded on the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from baywindow.models.prefixes import BLOCK_TOKENS
 
 # Tokens of all rows in one forward: some seconds of work at most, so that a deadline is met to within that. On the CPU a block, so that
 # a prompt whose beginning was kept is read on in the very pieces that it would be read in as a whole.
 CHUNK_TOKENS = {"cpu": BLOCK_TOKENS, "mps": 1024, "cuda": 4096}
+
+T = TypeVar("T")
 
 
 class Choose(Protocol):
@@ -34,7 +36,7 @@ class Choose(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Feed:
-    """One generation: ``rows`` of prompt ids; ``alive`` is asked before every forward, and False ends the loop.
+    """Prompts that are read together: ``rows`` of ids; ``alive`` is asked before every forward, and False ends the loop.
 
     ``cache`` may already hold a context, the same for all rows; then ``rows`` are what follows it. A piece of the prompt ends after
     ``border`` tokens of it. ``phase`` is told before each piece whether ``more`` follow or it is the ``last``, and when the prompt is
@@ -42,7 +44,6 @@ class Feed:
     """
 
     rows: Sequence[Sequence[int]]
-    choose: Choose
     cache: Any
     alive: Callable[[], bool]
     pad: int = 0
@@ -55,11 +56,37 @@ def new_cache(model: Any) -> Any:
     return DynamicCache(config=model.config)
 
 
-def step_tokens(model: Any, feed: Feed, lock: AbstractContextManager[Any]) -> Iterator[list[int]]:
+def is_plain(cache: Any) -> bool:
+    """Whether it holds keys and values of every layer and nothing else, so that rows and columns of it can be taken and added."""
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) and layer.is_initialized for layer in cache.layers)
+
+
+@dataclass
+class Flight:
+    """Rows whose prompts are read: what the cache holds of them, ``mask`` (row, column) with 1 for the columns that are theirs, and
+    the ``logits`` (row, 1, vocabulary) of their next token."""
+
+    cache: Any
+    mask: Tensor
+    logits: Tensor
+
+
+def step_tokens(model: Any, feed: Feed, choose: Choose, lock: AbstractContextManager[Any]) -> Iterator[list[int]]:
     """The next token of each row, step after step, until the consumer stops or ``feed.alive`` says no.
 
     ``lock`` is held during each forward, for techniques change a model in place for a moment.
     """
+    flight = finished(prefill(model, feed, lock))
+    while flight is not None and feed.alive():
+        chosen = choose(flight.logits[:, -1].float())
+        yield chosen
+        if not feed.alive():
+            return
+        advance(model, flight, chosen, lock)
+
+
+def prefill(model: Any, feed: Feed, lock: AbstractContextManager[Any]) -> Generator[None, None, Flight | None]:
+    """Reads the prompts, a piece between two looks at the generator. Returns None where ``feed.alive`` said no."""
     ids, mask = left_padded(feed.rows, feed.pad, model.device)
     if past := int(feed.cache.get_seq_length()):
         mask = torch.cat([mask.new_ones(len(feed.rows), past), mask], dim=1)
@@ -67,19 +94,31 @@ def step_tokens(model: Any, feed: Feed, lock: AbstractContextManager[Any]) -> It
     size = max(16, CHUNK_TOKENS.get(model.device.type, 512) // len(feed.rows))
     for start, end in [*pieces(0, feed.border, size), *pieces(feed.border, ids.shape[1], size)]:
         if not feed.alive():
-            return
+            return None
         with lock:
             feed.phase(feed.cache, "last" if end == ids.shape[1] else "more")
             logits = forward(model, ids[:, start:end], mask[:, : past + end], feed.cache)
+        if end < ids.shape[1]:
+            yield
     feed.phase(feed.cache, "done")
-    while logits is not None and feed.alive():
-        chosen = feed.choose(logits[:, -1].float())
-        yield chosen
-        if not feed.alive():
-            return
-        mask = torch.cat([mask, mask.new_ones(len(chosen), 1)], dim=1)
-        with lock:
-            logits = forward(model, torch.tensor(chosen, device=ids.device)[:, None], mask, feed.cache)
+    return None if logits is None else Flight(feed.cache, mask, logits)
+
+
+def advance(model: Any, flight: Flight, tokens: Sequence[int], lock: AbstractContextManager[Any]) -> None:
+    """A step of decoding: each row goes on by its token."""
+    flight.mask = torch.cat([flight.mask, flight.mask.new_ones(len(tokens), 1)], dim=1)
+    with lock:
+        flight.logits = forward(model, torch.tensor(tokens, device=flight.mask.device)[:, None], flight.mask, flight.cache)
+
+
+def finished(reading: Generator[None, None, T]) -> T:
+    """Run it to its end, for what it returns."""
+    while True:
+        try:
+            next(reading)
+        except StopIteration as ended:
+            found: T = ended.value
+            return found
 
 
 def pieces(start: int, end: int, size: int) -> list[tuple[int, int]]:

@@ -38,7 +38,7 @@ try:
     from baywindow.models.transformers.reading import read
     from baywindow.models.transformers.reply import Reply
     from baywindow.models.transformers.scores import AsSaid, scores_of
-    from baywindow.models.transformers.together import Batch, Row
+    from baywindow.models.transformers.together import Batch
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] in {"torch", "transformers", "psutil", "llguidance"}:
         raise MissingExtraError.of("what runs local models (torch, transformers)", "local") from None
@@ -130,11 +130,11 @@ class TransformersModel(LanguageModel):
         reply = self._reply(len(ids), sampling, stops)
         clock = Clock(sampling.seconds)
         chooser = self.chooser(sampling)
-        feed = self._feed([ids], chooser, clock.running, self.border(prompt, ids, sampling))
+        feed = self._feed([ids], clock.running, self.border(prompt, ids, sampling))
 
         def pieces() -> Iterator[str]:
             if sampling.max_new_tokens > 0:
-                for (token,) in loop.step_tokens(self.model, feed, self.lock):
+                for (token,) in loop.step_tokens(self.model, feed, chooser, self.lock):
                     if piece := reply.push(token):
                         yield piece
                     if reply.done:
@@ -158,12 +158,14 @@ class TransformersModel(LanguageModel):
 
     def together(self, prompts: Sequence[Prompt | str], samplings: Sequence[Sampling], prefix: Prefix | None = None) -> Together:
         """One left-padded batch. A plain text is continued as it stands, with a BOS where the model wants one."""
-        rows = []
-        for prompt, sampling in zip(prompts, samplings, strict=True):
-            ids, stops = self._ids_of(prompt, sampling)
-            rows.append(Row(ids, sampling, self._reply(len(ids), sampling, stops)))
-        border = self.border(prompts[0], rows[0].ids, samplings[0]) if len(rows) == 1 and prefix is None else 0
-        return Batch(self, rows, prefix, border)
+        batch = Batch(self)
+        batch.join(prompts, samplings, prefix)
+        return batch
+
+    def begun(self, prompt: Prompt | str, sampling: Sampling) -> tuple[list[int], Reply]:
+        """Token ids of a prompt and the reply to it, to be filled token by token. ContextLengthError if they exceed the window."""
+        ids, stops = self._ids_of(prompt, sampling)
+        return ids, self._reply(len(ids), sampling, stops)
 
     def beginning(self, prompt: Prompt | str, stable: Prompt | str, sampling: Sampling) -> tuple[int, ...]:
         ids = self._ids_of(prompt, sampling)[0]
@@ -304,8 +306,8 @@ class TransformersModel(LanguageModel):
         texts = [""] * len(replies)
         chooser = self.chooser(sampling, len(replies))
         if sampling.max_new_tokens > 0:
-            feed = self._feed([ids for ids, _ in prepared], chooser, clock.running, border)
-            for tokens in loop.step_tokens(self.model, feed, self.lock):
+            feed = self._feed([ids for ids, _ in prepared], clock.running, border)
+            for tokens in loop.step_tokens(self.model, feed, chooser, self.lock):
                 for row, (reply, token) in enumerate(zip(replies, tokens, strict=True)):
                     texts[row] += "" if reply.done else reply.push(token)
                 if all(reply.done for reply in replies):
@@ -331,11 +333,10 @@ class TransformersModel(LanguageModel):
         """What gives the pieces of its only row their scores; None where none were asked for."""
         return AsSaid(chooser.picks[0], self._decode) if chooser.picks else None
 
-    def _feed(self, rows: Sequence[Sequence[int]], chooser: Chooser, alive: Callable[[], bool], border: int) -> loop.Feed:
+    def _feed(self, rows: Sequence[Sequence[int]], alive: Callable[[], bool], border: int) -> loop.Feed:
         pad = self.tokenizer.pad_token_id
         return loop.Feed(
             rows=rows,
-            choose=chooser,
             cache=self.new_cache(),
             alive=alive,
             pad=0 if pad is None else int(pad),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from baywindow import recipe
 from baywindow.errors import SourceError
@@ -34,14 +34,15 @@ if TYPE_CHECKING:
 CODER = "cachegen"  # what writes every level but the exact one
 
 
-def read(model: TransformersModel, prefix: Prefix, rows: int, alive: Callable[[], bool]) -> tuple[Any, int]:
-    """A cache that holds the prefix, once a row, and how many of its tokens were not read for it. Stops early when ``alive`` says no."""
+def read(model: TransformersModel, prefix: Prefix, rows: int, alive: Callable[[], bool]) -> Generator[None, None, tuple[Any, int]]:
+    """Returns a cache that holds the prefix, once a row, and how many of its tokens were not read for it, and yields after each piece that
+    was. Stops early when ``alive`` says no."""
     states = model.states
     state = prefix.longest(states.load)
     cache, reused = (model.new_cache(), 0) if state is None else (states.give(state), state.tokens)
     ids = torch.tensor([prefix.ids], device=model.model.device)
     size, whole = loop.CHUNK_TOKENS.get(model.model.device.type, 512), whole_blocks(len(prefix.ids))
-    started = time.perf_counter()
+    spent, started = 0.0, time.perf_counter()  # without what others do between two pieces
     marked: Marked = {}
     for start, end in [*loop.pieces(reused, whole, size), *loop.pieces(max(reused, whole), len(prefix.ids), size)]:
         if not alive():
@@ -51,8 +52,11 @@ def read(model: TransformersModel, prefix: Prefix, rows: int, alive: Callable[[]
             loop.forward(model.model, ids[:, start:end], ids.new_ones(1, end), cache)
         if end == whole < len(prefix.ids):
             marked = states.mark(cache)
+        spent += time.perf_counter() - started
+        yield
+        started = time.perf_counter()
     if reused < len(prefix.ids):
-        prefix.keep(states.take(cache, marked), len(prefix.ids) - reused, time.perf_counter() - started)
+        prefix.keep(states.take(cache, marked), len(prefix.ids) - reused, spent)
     if rows > 1:
         cache.batch_repeat_interleave(rows)
     return cache, reused
@@ -111,7 +115,7 @@ class PlainStates:
 
     def take(self, cache: Any, marked: Marked) -> State | None:
         """None for a cache with layers of another kind, which may hold more than keys and values."""
-        if not all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) and layer.is_initialized for layer in cache.layers):
+        if not loop.is_plain(cache):
             return None
         layers = [_held(layer) for layer in cache.layers]
         needed = {i: layer for i, layer in marked.items() if layers[i].keys.shape[2] < layers[i].seen}

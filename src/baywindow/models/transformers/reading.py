@@ -163,10 +163,10 @@ class _Asked(Asked):
         reply = model.new_reply(prompt_tokens, sampling)
         alive: Callable[[], bool] = Clock(sampling.seconds).running
         cache = copy.deepcopy(self._cache)
-        rows = loop.Feed(rows=[[self._last]], choose=Chooser(sampling, 1), cache=cache, alive=alive)
+        feed = loop.Feed(rows=[[self._last]], cache=cache, alive=alive)
 
         def pieces() -> Iterator[str]:
-            for (token,) in loop.step_tokens(model.model, rows, model.lock):
+            for (token,) in loop.step_tokens(model.model, feed, Chooser(sampling, 1), model.lock):
                 if piece := reply.push(token):
                     yield piece
                 if reply.done:

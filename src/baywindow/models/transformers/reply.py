@@ -25,6 +25,11 @@ class Reply:
         self.finish: Finish = "cancelled"
         self.done = False
 
+    @property
+    def remaining(self) -> int:
+        """Tokens it may still take."""
+        return 0 if self.done else self._limit - self.generated_tokens
+
     def push(self, token: int) -> str:
         """Take the next token; returns the text that may be shown now. Sets ``done`` when the reply is complete."""
         self.generated_tokens += 1
