@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from alembic.script import ScriptDirectory
 
 from baywindow.errors import MemoryStoreError
 from baywindow.memory.memory import Memory
+from baywindow.memory.records import Scope
 from baywindow.memory.store import Store, database
 from baywindow.memory.store.tables import FORM, metadata
 
@@ -87,3 +89,15 @@ def test_several_may_open_a_new_store_at_once(tmp_path: Path, embedder) -> None:
     assert failed == []
     with Memory(tmp_path / "m", embedder=embedder) as memory:
         assert len(memory.list()) == 4
+
+
+def test_many_new_memories_may_be_opened_at_once(tmp_path):
+    """Alembic keeps its state in its modules; without a lock this ended in tables made twice, or in a crash."""
+
+    def open_one(n):
+        with Memory(tmp_path / str(n), "last_turns") as memory:
+            memory.add(f"hello number {n}", Scope("a"))
+            return [one.text for one in memory.list(Scope("a"))]
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(open_one, range(12))) == [[f"hello number {n}"] for n in range(12)]

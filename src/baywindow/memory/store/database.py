@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ FILE = "memory.sqlite"
 WAIT_S = 600.0  # for another writer in the same home: its model may be slow
 ONE_WRITER = 0x6261795F6D656D  # any number that others are unlikely to lock
 DISK_FULL = ("database or disk is full", "no space left", "disk i/o error", "could not extend file", "disk full", "quota exceeded")
+ONE_UPGRADE = threading.Lock()  # Alembic keeps what it works on in its modules: two databases at a time would get each other's tables
 DAMAGED = ("malformed", "not a database", "file is encrypted")
 
 
@@ -157,7 +159,7 @@ class Database:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
         config.set_main_option("path_separator", "os")
-        with self.writing() as connection:
+        with ONE_UPGRADE, self.writing() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, form)
 
