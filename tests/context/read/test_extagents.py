@@ -7,17 +7,17 @@ import re
 import pytest
 
 from baywindow.budget import Budget, Meter
-from baywindow.context.read.extagents import AGAIN_SYSTEM, EXTRACT_SYSTEM, LAST_SYSTEM, REASON_SYSTEM, SCORE_SYSTEM, ExtAgents
+from baywindow.context.read.extagents import AGAIN, EXTRACT, LAST_SYSTEM, REASON_SYSTEM, SCORE_SYSTEM, ExtAgents
 from baywindow.context.read.map_reduce import MapReduce
 from baywindow.context.reply import NOT_FOUND
 from baywindow.context.run import Run
 from baywindow.errors import ConfigError
 
-KINDS = {EXTRACT_SYSTEM: "extract", AGAIN_SYSTEM: "again", SCORE_SYSTEM: "score", REASON_SYSTEM: "reason", LAST_SYSTEM: "last"}
+KINDS = {EXTRACT.rules: "extract", AGAIN.rules: "again", SCORE_SYSTEM: "score", REASON_SYSTEM: "reason", LAST_SYSTEM: "last"}
 
 
 def kind(prompt) -> str:
-    return KINDS[prompt[0].content]
+    return next(kind for rules, kind in KINDS.items() if prompt[0].content.startswith(rules))
 
 
 def book_of(corpus, lines=50, **said):

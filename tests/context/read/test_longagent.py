@@ -11,17 +11,17 @@ import pytest
 
 from baywindow.budget import Budget, Meter
 from baywindow.context.notes import ANSWER_NOTES_FORM, ANSWER_NOTES_SYSTEM
-from baywindow.context.read.longagent import DECIDE_SYSTEM, DECISION, LEADER_SYSTEM, MEMBER_SYSTEM, LongAgent
+from baywindow.context.read.longagent import DECIDE_SYSTEM, DECISION, LEADER_SYSTEM, MEMBER, LongAgent
 from baywindow.context.reply import NOT_FOUND
 from baywindow.context.run import Run
 from baywindow.errors import ConfigError
 
-KINDS = {LEADER_SYSTEM: "leader", MEMBER_SYSTEM: "member", DECIDE_SYSTEM: "decide", ANSWER_NOTES_SYSTEM: "answer"}
+KINDS = {LEADER_SYSTEM: "leader", MEMBER.rules: "member", DECIDE_SYSTEM: "decide", ANSWER_NOTES_SYSTEM: "answer"}
 ANSWER = json.dumps({"decision": "answer", "instruction": ""})
 
 
 def kind(prompt) -> str:
-    return KINDS[prompt[0].content]
+    return next((kind for rules, kind in KINDS.items() if prompt[0].content.startswith(rules)), "repair")
 
 
 def seen(prompt) -> set[int]:
@@ -183,12 +183,27 @@ def test_rounds_end_at_their_number_and_a_repeated_instruction_ends_them_too(cor
 
 def test_without_instruction_the_question_stands_and_an_unreadable_decision_means_answer(corpus, scripted):
     def reply(prompt):
-        return {"leader": NOT_FOUND, "member": "x [1]", "answer": "done"}.get(KINDS.get(prompt[0].content, ""), "well, who knows")
+        return {"leader": NOT_FOUND, "member": "x [1]", "answer": "done"}.get(kind(prompt), "well, who knows")
 
     model = scripted(reply, context_length=1200)
     assert small().read(Run("q", book_of(corpus, 10), model), None) == "done"
     assert "Instruction:" not in model.prompts[1][-1].content
-    assert [KINDS.get(p[0].content, "repair") for p in model.prompts] == ["leader", "member", "decide", "repair", "answer"]
+    assert [kind(p) for p in model.prompts] == ["leader", "member", "decide", "repair", "answer"]
+
+
+def test_where_nobody_found_anything_the_question_itself_is_passed_on_once(corpus, scripted):
+    found = {"any": False}
+
+    def reply(prompt):
+        if kind(prompt) == "member":
+            return "x [1]" if found["any"] and "Instruction: q" in prompt[-1].content else NOT_FOUND
+        return {"leader": "Look at the weather.", "decide": ANSWER, "answer": "done"}[kind(prompt)]
+
+    model = scripted(reply, context_length=1200)
+    assert small().read(Run("q", book_of(corpus, 10), model), None) == NOT_FOUND
+    assert [kind(p) for p in model.prompts] == ["leader", "member", "decide", "member", "decide"]
+    found["any"] = True
+    assert small().read(Run("q", book_of(corpus, 10), model), None) == "done"
 
 
 def test_at_the_caps_and_at_the_end_of_the_budget_it_answers_from_the_replies(corpus, scripted):

@@ -9,17 +9,17 @@ from itertools import pairwise
 import pytest
 
 from baywindow.budget import Budget, Meter
-from baywindow.context.read.longrag import ANSWER_SYSTEM, EXTRACT_SYSTEM, KEEP, KEEP_SYSTEM, KEEP_TASK, THINK_SYSTEM, LongRag
+from baywindow.context.read.longrag import ANSWER_BOTH, EXTRACT, KEEP, KEEP_SYSTEM, KEEP_TASK, THINK_SYSTEM, LongRag
 from baywindow.context.read.rag import Rag
 from baywindow.context.reply import NOT_FOUND
 from baywindow.context.run import Run
 from baywindow.errors import ConfigError
 
-KINDS = {THINK_SYSTEM: "think", EXTRACT_SYSTEM: "extract", KEEP_SYSTEM: "keep", ANSWER_SYSTEM: "answer"}
+KINDS = {THINK_SYSTEM: "think", EXTRACT.rules: "extract", KEEP_SYSTEM: "keep", ANSWER_BOTH.rules: "answer"}
 
 
 def kind(prompt) -> str:
-    return KINDS[prompt[0].content]
+    return next(kind for rules, kind in KINDS.items() if prompt[0].content.startswith(rules))
 
 
 def shown(prompt) -> list[int]:
@@ -57,7 +57,7 @@ def test_the_calls_and_what_each_sees(book, found, scripted):
     assert [shown(p) for p in keeps] == [[20], [5], [6], [27]]
     assert all(p[-1].content.endswith(f"Question: which word\n\nTrain of thought: w5 leads to w27.\n\n{KEEP_TASK}") for p in keeps)
     assert shown(answer) == [5, 27]
-    assert answer[-1].content.endswith("</passage>\n\nNotes:\nAround it w4 and w28. [3]\n\nQuestion: which word")
+    assert answer[-1].content.endswith(f"</passage>\n\nNotes:\nAround it w4 and w28. [3]\n\nQuestion: which word\n{ANSWER_BOTH.form}")
     assert [s.json_schema for s in model.samplings] == [None, None, *[KEEP.schema] * 4, None]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from baywindow.budget import Budget, Meter
 from baywindow.context.notes import ANSWER_NOTES_SYSTEM
-from baywindow.context.read.memwalker import ANSWER_SYSTEM, MemWalker
+from baywindow.context.read.memwalker import ANSWER_BOTH, MemWalker
 from baywindow.context.read.memwalker.tree import GROUP_SYSTEM, SUMMARY_SYSTEM
 from baywindow.context.read.memwalker.walk import CHOICE, CHOOSE_SYSTEM, LEAF_SYSTEM, VERDICT
 from baywindow.context.read.stuff import Stuff
@@ -22,13 +22,13 @@ KINDS = {
     GROUP_SYSTEM: "group",
     CHOOSE_SYSTEM: "choose",
     LEAF_SYSTEM: "leaf",
-    ANSWER_SYSTEM: "answer",
+    ANSWER_BOTH.rules: "answer",
     ANSWER_NOTES_SYSTEM: "notes",
 }
 
 
 def kind(prompt) -> str:
-    return KINDS.get(prompt[0].content, "repair")
+    return next((kind for rules, kind in KINDS.items() if prompt[0].content.startswith(rules)), "repair")
 
 
 def segment(prompt) -> int:
@@ -89,7 +89,7 @@ def test_the_tree_the_walk_back_and_the_answer(book, scripted):
     assert again == f"Part 1: tells of s4\nPart 2: tells of s6\n\n{memory}1.2.2: nothing of use in s5\n\nQuestion: Q?\n\n{CHOICE.wording}"
     assert "segment 6" in second
     assert "segment 6" in answer
-    assert answer.endswith(f"{memory}1.2.2: nothing of use in s5\n\nQuestion: Q?")
+    assert answer.endswith(f"{memory}1.2.2: nothing of use in s5\n\nQuestion: Q?\n{ANSWER_BOTH.form}")
 
 
 def test_turning_back_at_a_node_closes_all_below_it(book, scripted):

@@ -22,22 +22,51 @@ from baywindow.context.capped import Capped, check_options
 from baywindow.context.notes import ANSWER_NOTES_SYSTEM, NOTES_SYSTEM, lengths, notes_prompt, reserve
 from baywindow.context.parts import all_regions, answer_from_best, count_unread, fitting, marked, parts, prompt_fits
 from baywindow.context.prompt import DATA_RULE, Packed, defused, fenced, messages, regions_of
-from baywindow.context.reply import NOT_FOUND, declined, may_decline
+from baywindow.context.reply import NOT_FOUND, Task, declined, may_decline
 from baywindow.context.run import Call, Run
 from baywindow.context.structured import Field, Form, ask_many
 from baywindow.documents.base import Passage
 from baywindow.models.base import Prompt
 from baywindow.registry import technique
 
-EXTRACT_SYSTEM = (
-    "Several readers share a long text; you have one part of it. Extract everything in it that may help to answer the question, so that "
-    "it can be understood without the text. Behind each fact put the number of its passage, like [1]. "
-    f"{DATA_RULE} If nothing in this part helps, reply only: {NOT_FOUND}"
+EXTRACT = Task(
+    rules=f"Several readers share a long text; you have one part of it. {DATA_RULE}",
+    form=(
+        "Extract everything in it that may help to answer the question, so that it can be understood without the text. "
+        "Behind each fact put the number of its passage, like [1]."
+    ),
+    decline=f"If nothing in this part helps, reply only: {NOT_FOUND}",
+    examples=(
+        ("<passage [1] from garden.md:1>\nThe beans were sown on 4 May.\n</passage>\n\nQuestion: Who painted the fence?", NOT_FOUND),
+        (
+            "<passage [1] from harbour.txt:1>\nThe pier was closed in 1987 after the storm.\n</passage>\n\n"
+            "Question: When did the pier close?",
+            "The pier closed in 1987, after a storm. [1]",
+        ),
+    ),
 )
-AGAIN_SYSTEM = (
-    "Several readers share a long text; you have one part of it. What all of them found so far does not answer the question yet. Extract "
-    "from your part only facts that are not among the findings, above all those that the findings now make useful. Behind each fact put "
-    f"the number of its passage, like [1]. {DATA_RULE} {NOTES_SYSTEM} If there is nothing new, reply only: {NOT_FOUND}"
+AGAIN = Task(
+    rules=(
+        "Several readers share a long text; you have one part of it. What all of them found so far does not answer the question yet. "
+        f"{DATA_RULE} {NOTES_SYSTEM}"
+    ),
+    form=(
+        "Extract from it only facts that are not among the findings, above all those that the findings now make useful. "
+        "Behind each fact put the number of its passage, like [1]."
+    ),
+    decline=f"If there is nothing new, reply only: {NOT_FOUND}",
+    examples=(
+        (
+            "Findings so far:\nThe fence was painted by the sexton. [4]\n\n"
+            "<passage [1] from garden.md:1>\nThe beans were sown on 4 May.\n</passage>\n\nQuestion: Who was the sexton's father?",
+            NOT_FOUND,
+        ),
+        (
+            "Findings so far:\nThe pier closed after the storm. [3]\n\n"
+            "<passage [1] from harbour.txt:1>\nThe storm came in May 1987.\n</passage>\n\nQuestion: When did the pier close?",
+            "The storm came in May 1987. [1]",
+        ),
+    ),
 )
 SCORE = Form((Field(name="score", about="0 to 100", kind="number"),), rest="score")
 SCORE_SYSTEM = f"Score from 0 to 100 how much the note helps to answer the question. {NOTES_SYSTEM}"
@@ -46,13 +75,6 @@ LAST_SYSTEM = (
     "Answer the question from the notes, in one or two short sentences; where they do not hold the whole answer, give the most likely "
     f"one. Keep the numbers of the passages, like [1], behind what they support. {NOTES_SYSTEM}"
 )
-EXTRACT_EXAMPLES = (
-    (
-        "<passage [1] from harbour.txt:1>\nThe pier was closed in 1987 after the storm.\n</passage>\n\nQuestion: When did the pier close?",
-        "The pier closed in 1987, after a storm. [1]",
-    ),
-)
-EXTRACT_TASK = "Extract what helps to answer it."
 SCORE_TASK = "Reply only with the number, from 0 to 100."
 SCORE_TOKENS = 16
 SHARED_PART = 4  # findings take at most one part in four of an agent's window
@@ -127,14 +149,11 @@ class ExtAgents(NoteReader):
 
         def frame(shown: Sequence[Passage]) -> Prompt:
             before = "" if not known else "Findings so far:\n" + "\n".join(defused(text) for text in shared) + "\n\n"
-            return messages(
-                AGAIN_SYSTEM if known else EXTRACT_SYSTEM, f"{before}{fenced(run, shown)}\n\nQuestion: {run.question}\n\n{EXTRACT_TASK}"
-            )
+            return (AGAIN if known else EXTRACT).prompt(run, f"{before}{fenced(run, shown)}\n\nQuestion: {run.question}")
 
         packs = parts(run, passages, frame, how.max_new_tokens, text_tokens=self.part_tokens, keep=how.keep)
         run.progress(f"{how.name}: {len(packs)} agents read")
-        examples = () if known else EXTRACT_EXAMPLES
-        call = Call(name=how.name, max_new_tokens=how.max_new_tokens, keep=how.keep, examples=examples, regions=all_regions(run, packs))
+        call = Call(name=how.name, max_new_tokens=how.max_new_tokens, keep=how.keep, regions=all_regions(run, packs))
         replies = capped.call_many([pack.prompt for pack in packs], call)
         count_unread(run, replies)
         return _new(run, packs, replies, known)

@@ -28,7 +28,7 @@ from baywindow.context.cite import MARK
 from baywindow.context.notes import ANSWER_NOTES_SYSTEM, NOTES_SYSTEM, answer_from_notes, lengths, notes_prompt, reserve
 from baywindow.context.parts import all_regions, answer_from_best, count_unread, fitting, marked, parts, prompt_fits
 from baywindow.context.prompt import DATA_RULE, Packed, defused, fenced, messages, pack_one
-from baywindow.context.reply import NOT_FOUND, declined
+from baywindow.context.reply import NOT_FOUND, Task, declined
 from baywindow.context.run import Call, Run
 from baywindow.context.structured import Field, Form, ask
 from baywindow.documents.base import Passage
@@ -39,9 +39,22 @@ LEADER_SYSTEM = (
     "You lead readers who each have one part of a long text that you cannot see. Write one instruction to all of them: what to look for "
     f"in their part so that the question can be answered. {DATA_RULE}"
 )
-MEMBER_SYSTEM = (
-    "You have one part of a long text. Follow the instruction with what your part says, in as few words as you can. Behind each fact put "
-    f"the number of its passage, like [1]. {DATA_RULE} {NOTES_SYSTEM} If your part does not hold it, reply only: {NOT_FOUND}"
+MEMBER = Task(
+    rules=f"You have one part of a long text and follow an instruction. {DATA_RULE} {NOTES_SYSTEM}",
+    form="Reply with what your part says about it, in as few words as you can. Behind each fact put the number of its passage, like [1].",
+    decline=f"If your part does not hold it, reply only: {NOT_FOUND}",
+    examples=(
+        (
+            "<passage [1] from garden.md:1>\nThe beans were sown on 4 May.\n</passage>\n\n"
+            "Instruction: Find who painted the fence.\n\nQuestion: Who painted the fence?",
+            NOT_FOUND,
+        ),
+        (
+            "<passage [1] from harbour.txt:1>\nThe pier was closed in 1987 after the storm.\n</passage>\n\n"
+            "Instruction: Find the year in which the pier closed.\n\nQuestion: When did the pier close?",
+            "In 1987. [1]",
+        ),
+    ),
 )
 DECISION = Form(
     (
@@ -55,14 +68,6 @@ DECIDE_SYSTEM = (
     "the replies are enough to answer the question; instruct, with a new instruction to all readers, if they are not or contradict each "
     f"other. {NOTES_SYSTEM}"
 )
-MEMBER_EXAMPLES = (
-    (
-        "<passage [1] from harbour.txt:1>\nThe pier was closed in 1987 after the storm.\n</passage>\n\n"
-        "Instruction: Find the year in which the pier closed.\n\nQuestion: When did the pier close?",
-        "In 1987. [1]",
-    ),
-)
-MEMBER_TASK = "Reply with what your part says about it."
 DECISION_TOKENS = 96
 
 
@@ -87,6 +92,7 @@ class _Cluster:
         "replies cluster by their own words: the reference code's key holds the member's number, so equal replies never meet",
         "a merged reply that finds nothing dissolves both clusters: it cannot stand as an answer",
         "the leader decides first and writes the answer in a call of its own, so that it can stream and cite",
+        "a leader that would answer though nobody found anything passes the question itself on, once",
         "an unreadable decision, or an instruction given before, counts as 'answer': a small model must not repeat a round",
         "the member of a cluster is drawn with a fixed seed, so that the same run gives the same prompts",
         "one model plays all roles: the paper fine-tunes a 7B model as member",
@@ -117,7 +123,7 @@ class LongAgent(NoteReader):
             if not packs:
                 break
             run.progress(f"round {number}: {len(packs)} members read")
-            asked.append(instruction)
+            asked.append(instruction or run.question)
             new = self._round(capped, packs, instruction, replies, replace(how, name=f"member, round {number}"))
             if new is None:
                 break
@@ -143,7 +149,7 @@ class LongAgent(NoteReader):
         run = capped.run
         shared = fitting(run, last, lambda some: run.model.count_tokens("\n".join(some)) <= 2 * how.max_new_tokens, "replies to members")
         prompts = [_pack(run, pack.shown, instruction, shared, how).prompt for pack in packs]
-        replies = capped.call_many(prompts, replace(how, examples=MEMBER_EXAMPLES, regions=all_regions(run, packs)))
+        replies = capped.call_many(prompts, replace(how, regions=all_regions(run, packs)))
         if all(reply is None for reply in replies):
             return None
         count_unread(run, replies)
@@ -161,7 +167,7 @@ class LongAgent(NoteReader):
             shown = tuple(p for i in at for p in packs[i].shown)
             run.progress(f"parts {at[0] + 1} and {at[1] + 1} are read together")
             pack = _pack(run, shown, instruction, (), how)
-            merged = capped.call(pack.prompt, replace(how, name="merge", examples=MEMBER_EXAMPLES, regions=pack.regions(run)))
+            merged = capped.call(pack.prompt, replace(how, name="merge", regions=pack.regions(run)))
             if merged is None:
                 return clusters
             clusters = _merged(first, second, others, "" if declined(merged) else marked(run, merged, shown))
@@ -173,7 +179,7 @@ class LongAgent(NoteReader):
 def _member_prompt(run: Run, shown: Sequence[Passage], instruction: str, last: Sequence[str]) -> Prompt:
     before = "Replies of the last round:\n" + "\n".join(defused(reply) for reply in last) + "\n\n" if last else ""
     task = f"Instruction: {defused(instruction)}\n\n" if instruction else ""
-    return messages(MEMBER_SYSTEM, f"{fenced(run, shown)}\n\n{before}{task}Question: {run.question}\n\n{MEMBER_TASK}")
+    return MEMBER.prompt(run, f"{fenced(run, shown)}\n\n{before}{task}Question: {run.question}")
 
 
 def _pack(run: Run, shown: Sequence[Passage], instruction: str, last: Sequence[str], how: Call) -> Packed:
@@ -192,7 +198,7 @@ def _instruction(capped: Capped, how: Call) -> str:
 
 
 def _next_instruction(capped: Capped, replies: Sequence[str], how: Call) -> str:
-    """What the members shall look for now; empty if the leader can answer."""
+    """What the members shall look for now; empty if the leader can answer, which it cannot as long as nothing was found."""
     run = capped.run
 
     def prompt(some: Sequence[str]) -> Prompt:
@@ -202,7 +208,7 @@ def _next_instruction(capped: Capped, replies: Sequence[str], how: Call) -> str:
     shown = fitting(run, replies, lambda some: prompt_fits(run, prompt(some), DECISION_TOKENS, how.keep), "replies to the leader")
     decision = ask(capped, prompt(shown), DECISION, replace(how, name="leader decides", max_new_tokens=DECISION_TOKENS))
     if decision is None or decision.text("decision") != "instruct":
-        return ""
+        return "" if replies else run.question
     return decision.text("instruction")
 
 

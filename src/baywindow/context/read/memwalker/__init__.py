@@ -14,6 +14,7 @@ Errors: ConfigError for an option below its least. When budget or cap end the wa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from baywindow.budget import Usage
@@ -23,17 +24,15 @@ from baywindow.context.notes import NOTES_SYSTEM, answer_from_notes, lengths
 from baywindow.context.parts import answer_from_best, parts
 from baywindow.context.prompt import DATA_RULE, Packed, pack_one
 from baywindow.context.read.memwalker.tree import built, segment_prompt
-from baywindow.context.read.memwalker.walk import LEAF_SYSTEM, Walk, choose_prompt, leaf_prompt
-from baywindow.context.reply import ANSWER_EXAMPLES, NOT_FOUND, may_decline
+from baywindow.context.read.memwalker.walk import Walk, asked_at, choose_prompt, leaf_prompt
+from baywindow.context.reply import ANSWER, NOT_FOUND, may_decline
 from baywindow.context.run import Call, Run
 from baywindow.context.stages import reading_order
 from baywindow.documents.base import Passage
+from baywindow.models.base import Prompt
 from baywindow.registry import technique
 
-ANSWER_SYSTEM = (
-    "Answer the question from the passages and the memory, in one or two short sentences. Behind each statement put the number of the "
-    f"passage that supports it, like [1]. {DATA_RULE} {NOTES_SYSTEM} If they do not hold the answer, reply only: {NOT_FOUND}"
-)
+ANSWER_BOTH = replace(ANSWER, rules=f"Answer questions from passages of documents and a memory of others. {DATA_RULE} {NOTES_SYSTEM}")
 STEP_TOKENS = 160
 WALK_CALLS = 6  # kept back for the walk while the tree is built: down to a segment and a little back
 
@@ -69,7 +68,7 @@ class MemWalker(NoteReader):
         summary_tokens, answer_tokens = lengths(run, self.summary_tokens, self.max_new_tokens, share_of=12)
         memory_tokens = min(self.memory_tokens, 2 * summary_tokens)
         capped = Capped(run, self.max_calls)
-        least = run.model.count_tokens(leaf_prompt(run, (), "", ANSWER_SYSTEM)) + memory_tokens
+        least = run.model.count_tokens(answer_prompt(run, (), "")) + memory_tokens
         keep = Usage(calls=1, prompt_tokens=least, generated_tokens=answer_tokens)
         how = Call(name="summarise", max_new_tokens=summary_tokens, keep=keep)
         packs = self._segments(run, passages, how)
@@ -86,7 +85,8 @@ class MemWalker(NoteReader):
 
     def _segments(self, run: Run, passages: list[Passage] | None, how: Call) -> list[Packed]:
         """The leaves. Each is read again beside the memory, under a longer instruction: room for these is held back."""
-        again = run.model.count_tokens(leaf_prompt(run, (), "", LEAF_SYSTEM)) + 2 * how.max_new_tokens
+        longest = max(run.model.count_tokens(make(run, (), "")) for make in (leaf_prompt, answer_prompt))
+        again = longest + 2 * how.max_new_tokens
         room = max(1, run.room(again, 2 * how.max_new_tokens, how.keep))
         source = None if passages is None else reading_order(passages)
         text_tokens = min(self.segment_tokens, room)
@@ -98,16 +98,19 @@ class MemWalker(NoteReader):
         return max(2, min(self.children, run.room(fixed, 2 * summary_tokens) // (summary_tokens + 8)))
 
 
+def answer_prompt(run: Run, shown: Sequence[Passage], memory: str) -> Prompt:
+    return ANSWER_BOTH.prompt(run, asked_at(run, shown, memory))
+
+
 def _answer(walk: Walk, answer_tokens: int) -> str:
     run, leaf = walk.capped.run, walk.ended_at
     if leaf is None:
         return answer_from_notes(run, walk.memory, "answer", answer_tokens)
-    pack = pack_one(run, leaf.shown, lambda some: leaf_prompt(run, some, walk.recalled, ANSWER_SYSTEM), answer_tokens)
+    pack = pack_one(run, leaf.shown, lambda some: answer_prompt(run, some, walk.recalled), answer_tokens)
     how = Call(
         name="answer",
         max_new_tokens=answer_tokens,
         final=True,
-        examples=ANSWER_EXAMPLES,
         regions=pack.regions(run),
         withhold=may_decline,
     )

@@ -82,7 +82,7 @@ class Walk:
 
     def _at_leaf(self, node: Node) -> Node | None:
         run = self.capped.run
-        pack = pack_one(run, node.shown, lambda some: leaf_prompt(run, some, self.recalled, LEAF_SYSTEM), self.how.max_new_tokens)
+        pack = pack_one(run, node.shown, lambda some: leaf_prompt(run, some, self.recalled), self.how.max_new_tokens)
         reply = ask(self.capped, pack.prompt, VERDICT, replace(self.how, name=f"segment {node.name}", regions=pack.regions(run)))
         if reply is None:
             return None
@@ -109,9 +109,13 @@ class Walk:
         return "\n".join(newest[::-1])
 
 
-def leaf_prompt(run: Run, shown: Sequence[Passage], memory: str, system: str) -> Prompt:
-    asked = f"\n\n{VERDICT.wording}" if system == LEAF_SYSTEM else ""
-    return messages(system, f"{fenced(run, shown)}\n\n{_memory(memory)}Question: {run.question}{asked}")
+def leaf_prompt(run: Run, shown: Sequence[Passage], memory: str) -> Prompt:
+    return messages(LEAF_SYSTEM, f"{asked_at(run, shown, memory)}\n\n{VERDICT.wording}")
+
+
+def asked_at(run: Run, shown: Sequence[Passage], memory: str) -> str:
+    """A segment, what is remembered, and the question."""
+    return f"{fenced(run, shown)}\n\n{_memory(memory)}Question: {run.question}"
 
 
 def choose_prompt(run: Run, children: Sequence[Node], memory: str) -> Prompt:
