@@ -14,6 +14,7 @@ from baywindow.bench import run as running
 from baywindow.bench.engine import Local, Unit
 from baywindow.bench.measure import Way
 from baywindow.bench.plan import Plan
+from baywindow.bench.schedule import Schedule
 from baywindow.bench.store import Row, Store
 from baywindow.bench.threads import Threads, engine_for
 from baywindow.config import Settings
@@ -49,6 +50,22 @@ def test_rows_are_those_of_one_question_after_the_other(toy, answerer, tmp_path:
     measured = [row for row in together if not row.error]
     assert all(row.notes.endswith("4 questions at a time") and row.seconds is not None for row in measured)
     assert all(row.cpu_seconds is None and row.peak_rss_bytes is None for row in measured)
+
+
+def test_a_recipe_costs_its_own_share_of_the_time(toy, answerer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``--hours`` drops goes by it. The time since the row before, which may be nearly none, says nothing of a row."""
+    spent: list[float] = []
+    monkeypatch.setattr(Schedule, "spent", lambda self, column, seconds: spent.append(seconds))
+
+    class Slow(Threads):
+        def run(self, units: Any) -> Any:
+            for unit, rows in super().run(units):
+                yield unit, [replace(row, seconds=3.0) for row in rows]
+
+    rows = rows_of(tmp_path / "two.bay.sqlite", at_once(answerer(), 2), Slow)
+    assert len(rows) > 30
+    assert {round(seconds / 1.5, 9) for seconds in spent} <= {1, 2, 3}  # by how many turns a sample has
+    assert sum(spent) == pytest.approx(1.5 * len(rows))
 
 
 def test_so_many_questions_are_under_way_at_once_and_no_more(toy, answerer) -> None:

@@ -44,6 +44,8 @@ class Unit:
 
 
 class Engine(Protocol):
+    at_once: int  # samples measured side by side
+
     def run(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, list[Row]]]:
         """The rows of each unit, one recipe at a time. Closing the iterator ends the work."""
         ...
@@ -54,6 +56,8 @@ class Engine(Protocol):
 
 class Local:
     """Measures in this process."""
+
+    at_once = 1
 
     def __init__(self, model: LanguageModel, settings: Settings) -> None:
         self._model = model

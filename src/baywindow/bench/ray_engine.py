@@ -48,6 +48,7 @@ class RayEngine:
         has: dict[str, float] = ray.cluster_resources()
         cards = int(has.get("GPU", 0))
         count = workers or cards or max(1, int(has.get("CPU", 1)))
+        self.at_once = count
         actor: Any = ray.remote(num_cpus=0 if cards else 1, num_gpus=1 if cards else 0)(Worker)
         self._actors = [actor.remote(name, flags, load) for _ in range(count)]
         self._pool = ActorPool(self._actors)

@@ -36,8 +36,8 @@ class Threads(Local):
 
     def __init__(self, model: LanguageModel, settings: Settings) -> None:
         super().__init__(model, settings)
-        self._at_once = model.concurrency
-        self._pool = ThreadPoolExecutor(self._at_once, thread_name_prefix="bench")
+        self.at_once = model.concurrency
+        self._pool = ThreadPoolExecutor(self.at_once, thread_name_prefix="bench")
         self._desk = replace(self._desk, embedder=_made_once(self._desk.embedder))
         self._referees_once = _made_once(self._referees)
         self._filling = threading.Lock()
@@ -48,7 +48,7 @@ class Threads(Local):
         jobs = self._jobs(units)
         try:
             while True:
-                while len(running) < self._at_once and (job := next(jobs, None)) is not None:
+                while len(running) < self.at_once and (job := next(jobs, None)) is not None:
                     running[self._pool.submit(self._measured, *job)] = job[0]
                 if not running:
                     return
@@ -80,7 +80,7 @@ class Threads(Local):
         return [replace(row, cpu_seconds=None, peak_rss_bytes=None, notes=self._noted(row.notes)) for row in rows]
 
     def _noted(self, notes: str) -> str:
-        return "; ".join(filter(None, [notes, f"{self._at_once} questions at a time"]))
+        return "; ".join(filter(None, [notes, f"{self.at_once} questions at a time"]))
 
 
 def _made_once(make: Callable[[], T]) -> Callable[[], T]:
