@@ -45,7 +45,7 @@ BASELINE = "no fence"
 KEPT = "fence only"
 FACT, QUESTION, RIGHT = "The harbour master is called Osric and keeps seven goats.", "What is the harbour master called?", "osric"
 ANSWER_TOKENS = 48
-AT_ONCE = 8
+AT_ONCE = 16
 
 
 def letter(planted: str) -> str:
@@ -97,15 +97,13 @@ def ask_all(name: str, lacking: list[dict], cases: dict[str, dict], rows: Rows, 
     """Several at a time, in their order; none is begun when the time is over."""
     model = select.load(path_of(name))
     engine = Engine(model, lambda: AT_ONCE)
-    writing = threading.Lock()
 
     def one(key: dict) -> None:
         if time.monotonic() > end:
             return
         case = cases[key["case"]]
         found = asked(Queued(engine, key["reader"], threading.Event()), key["reader"], case)
-        with writing:
-            rows.add({**key, "kind": case["kind"], **found})
+        rows.add({**key, "kind": case["kind"], **found})
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(one, lacking))
