@@ -74,7 +74,7 @@ def key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Bench:
-    """One model with everything it is measured with. ``over`` says whether the time is up."""
+    """One model with everything it is measured with. ``over`` says whether the time is up, ``at_once`` how many systems run at a time."""
 
     name: str
     model: LanguageModel
@@ -82,6 +82,7 @@ class Bench:
     folder: Path
     rows: Rows
     over: Callable[[], bool]
+    at_once: int = 1
 
     def run(self, chosen: Set, system: str) -> None:
         """Let a system read a set, then ask all questions; what is measured already is not measured again."""
@@ -115,7 +116,7 @@ class Bench:
             calls, tokens = calls + added.usage.calls, tokens + added.usage.tokens
             notes |= dict.fromkeys(added.notes)
         made = [one for one in memory.list(Scope(chosen.talk.name)) if one.id.startswith("m")]
-        told = {"calls": calls, "tokens": tokens, "seconds": adds_s, "records": len(made), "notes": list(notes)}
+        told = {"calls": calls, "tokens": tokens, "seconds": adds_s, "records": len(made), "notes": list(notes), "at_once": self.at_once}
         self.rows.add(where | {"id": "read"} | told)
         return True
 

@@ -142,9 +142,12 @@ def systems(rows: Sequence[Row], history: dict[tuple[str, str], int]) -> list[st
     for (model, kind), mine in grouped.items():
         names = {row["set"] for row in mine}
         tokens = statistics.fmean(history[model, name] for name in names)
-        lines = [_system_line(name, [r for r in mine if r["system"] == name], tokens) for name in dict.fromkeys(r["system"] for r in mine)]
-        kinds = [f"F1 {name}" for name in KINDS.values()]
-        head = ["system", "n", "F1, 1–4", *kinds, "evidence@10", "turns under @10", "evidence shown", "prompt tokens", "of history"]
+        lines = [
+            _system_line(name, [r for r in mine if r["system"] == name], tokens, _over_history(name, mine))
+            for name in dict.fromkeys(r["system"] for r in mine)
+        ]
+        head = ["system", "n", "F1, 1–4", "over `full_history`", *(f"F1 {name}" for name in KINDS.values()), "evidence@10"]
+        head += ["turns under @10", "evidence shown", "prompt tokens", "of history"]
         told = f"## Systems with {model}, {_what(kind, names)}\n\nThe whole history is {tokens:,.0f} tokens."
         made.append(f"{told}\n\n{table([*head, 'calls', 'seconds to add'], [line for line in lines if line])}")
     return [*made, _legend()] if made else []
@@ -160,16 +163,25 @@ def _legend() -> str:
         "F1 is LoCoMo's own; of category 5 it is the share of questions refused. *turns under @10*: on how many turns the ten memories "
         "rest; a summary that rests on all of them finds all evidence by that alone. `last_turns` and `full_history` have no search of "
         "their own: there it is the room's, over turns. *evidence shown*: in the prompt. `full_history` is cut to the newest 4,096 "
-        "tokens; the others show at most 800."
+        "tokens; the others show at most 800. *over `full_history`*: F1 of categories 1 to 4, on the questions "
+        "that both answered, paired. †: some systems ran at a time, so these seconds are not to be compared with the others."
     )
 
 
-def _system_line(name: str, rows: Sequence[Row], history: float) -> list[object]:
+def _over_history(name: str, rows: Sequence[Row]) -> str:
+    """How much better a system answers than the newest part of the history that the window holds."""
+    scores = {(r["system"], r["set"], r["id"]): r["score"] for r in rows if "score" in r and r["category"] != 5}
+    whole = {tuple(of): score for (system, *of), score in scores.items() if system == "full_history"}
+    both = [score - whole[tuple(of)] for (system, *of), score in scores.items() if system == name and tuple(of) in whole]
+    return "–" if name == "full_history" else _signed(both)
+
+
+def _system_line(name: str, rows: Sequence[Row], history: float, over: str) -> list[object]:
     read = [row for row in rows if row["id"] == "read"]
     failed = [row["error"] for row in rows if "error" in row]
     good = [row for row in rows if "score" in row]
     if not good:
-        return [f"`{name}`", 0, failed[0] if failed else "not reached", *["–"] * 12] if read or failed else []
+        return [f"`{name}`", 0, failed[0] if failed else "not reached", *["–"] * 13] if read or failed else []
     answerable = [row for row in good if row["category"] != 5]
     by_kind = [_mean([row["score"] for row in good if row["category"] == category]) for category in KINDS]
     prompt = statistics.fmean(row["prompt_tokens"] for row in good)
@@ -177,12 +189,13 @@ def _system_line(name: str, rows: Sequence[Row], history: float) -> list[object]
         f"`{name}`",
         len(good),
         shown([row["score"] for row in answerable]) if answerable else "–",
+        over,
         *by_kind,
         *(_mean([row[x] for row in good if row[x] is not None]) for x in ("found", "found_turns", "shown")),
         f"{prompt:,.0f}",
         f"{prompt / history:.0%}",
         sum(row.get("calls", 0) for row in read),
-        f"{sum(sum(row.get('seconds', ())) for row in read):.0f}",
+        f"{sum(sum(row.get('seconds', ())) for row in read):.0f}{'†' if any(row.get('at_once', 1) > 1 for row in read) else ''}",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ class Rows:
     def __init__(self, path: Path, key: Callable[[dict[str, Any]], tuple[Any, ...]]) -> None:
         self.path = path
         self._key = key
+        self._writing = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self.rows: list[dict[str, Any]] = []
         if path.exists():
@@ -67,7 +69,9 @@ class Rows:
         return self._key(row) in self._have
 
     def add(self, row: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        self.rows.append(row)
-        self._have.add(self._key(row))
+        """Thread-safe."""
+        with self._writing:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            self.rows.append(row)
+            self._have.add(self._key(row))

@@ -16,8 +16,10 @@ sets in turn. Needs the real data (BAY_SHARED).
 from __future__ import annotations
 
 import argparse
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import _memory_peer
@@ -31,8 +33,11 @@ from _rows import Rows, write
 
 from baywindow.home import cache_dir
 from baywindow.models import select
-from baywindow.models.base import Embedder
+from baywindow.models.base import Embedder, LanguageModel
 from baywindow.models.embedders import default_embedder
+from baywindow.server.engine import Engine
+from baywindow.server.prefixes import CacheOptions, PrefixStore
+from baywindow.server.wrapped import Queued
 
 PARTS = ("retrieval", "scale", "peer", "systems", "peer_facts")
 
@@ -65,18 +70,30 @@ def measured(part: str, options: argparse.Namespace, embedder: Embedder, end: fl
 
 
 def run_systems(options: argparse.Namespace, rows: Rows, embedder: Embedder, end: float) -> None:
-    """Sets outside, systems inside, so that a run stopped early has compared all of them on the same questions."""
+    """Sets outside, systems inside, so that a run stopped early has compared all of them on the same questions. With several systems at
+    a time what they ask of the model is read in batches, as `bay serve` does it."""
     folder = cache_dir("bench", "memory")
+    wanted = [one for one in _memory_systems.sets(options.sessions, options.each) if one.name in options.sets.split(",")]
     for name in options.models.split(","):
         model = select.load(path_of(name))
-        bench = _memory_systems.Bench(name, model, embedder, folder, rows, lambda: time.monotonic() > end)
-        for chosen in _memory_systems.sets(options.sessions, options.each):
-            if chosen.name not in options.sets.split(","):
-                continue
+        prefixes = PrefixStore(folder / "prefixes", CacheOptions(disk_bytes=0))  # what a prompt begins with is read once, as in `bay serve`
+        engine = Engine(model, lambda: options.at_once, prefixes)
+        for chosen in wanted:
             note(rows, name, chosen.label, lambda: _memory_systems.history_tokens(model, chosen.talk))  # noqa: B023 - called at once
-            for system in (one for one in chosen.systems if not options.systems or one in options.systems.split(";")):
-                print(f"… {name}, {chosen.label}, {system}", flush=True)
-                bench.run(chosen, system)
+        jobs = [(chosen, one) for chosen in wanted for one in chosen.systems if not options.systems or one in options.systems.split(";")]
+
+        def run_one(job: tuple[_memory_systems.Set, str], name: str = name, model: LanguageModel = model, engine: Engine = engine) -> None:
+            chosen, system = job
+            if time.monotonic() > end:
+                return
+            print(f"… {name}, {chosen.label}, {system}", flush=True)
+            speaker = model if options.at_once == 1 else Queued(engine, system, threading.Event())
+            bench = _memory_systems.Bench(name, speaker, embedder, folder, rows, lambda: time.monotonic() > end, options.at_once)
+            bench.run(chosen, system)
+
+        with ThreadPoolExecutor(options.at_once) as pool:
+            list(pool.map(run_one, jobs))
+        engine.close()
 
 
 def note(rows: Rows, model: str, label: str, tokens: Callable[[], int]) -> None:
@@ -104,6 +121,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=2, help="of the conversation that all systems read")
     parser.add_argument("--memories", type=int, default=50_000, help="of `scale`")
     parser.add_argument("--peer-turns", type=int, default=18, help="turns that both sides extract facts from")
+    parser.add_argument("--at-once", type=int, default=1, help="of `systems`: so many at a time; their seconds are then marked")
     parser.add_argument("--fresh", action="store_true", help="run the named parts again (answers of `systems` are kept)")
     run(parser.parse_args())
 

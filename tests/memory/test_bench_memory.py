@@ -71,11 +71,12 @@ def test_the_scores_of_a_system_are_counted_by_kind(bench):
     read = {"id": "read", "calls": 3, "seconds": [1.0, 2.0]}
     # A question of category 5 has no evidence to find, and does not count in the score of 1 to 4.
     rows = [read, row(1, 0.2), row(4, 0.6), row(5, 1.0, found=None, shown=None)]
-    line = bench("_memory_tables")._system_line("hema", rows, history=2000)
+    line = bench("_memory_tables")._system_line("hema", rows, history=2000, over="0.10 [0.00, 0.20] (n=2)")
     assert line[:2] == ["`hema`", 3]
     assert line[2] == "0.40 (n=2)"  # too few for an interval
-    assert line[3:8] == ["0.20 (1)", "–", "–", "0.60 (1)", "1.00 (1)"]
-    assert line[8:] == ["0.50 (2)", "10.00 (3)", "1.00 (2)", "100", "5%", 3, "3"]
+    assert line[3] == "0.10 [0.00, 0.20] (n=2)"
+    assert line[4:9] == ["0.20 (1)", "–", "–", "0.60 (1)", "1.00 (1)"]
+    assert line[9:] == ["0.50 (2)", "10.00 (3)", "1.00 (2)", "100", "5%", 3, "3"]
 
 
 def test_published_f1_counts_stems():
