@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def machine() -> dict[str, Any]:
     """What a figure depends on; ``load`` tells whether others were working on the machine."""
     packages = ("lancedb", "bm25s", "semantic-text-splitter", "pypdfium2", "sentence-transformers", "torch", "numpy")
     return {
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -52,7 +53,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _cpu() -> str:
+@cache
+def cpu() -> str:
+    """What the processor calls itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import string
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from _data import data_folder
-from _report import RESULTS, machine
+from _report import RESULTS, cpu, machine
 
 from baywindow.bench import stats
+
+ROWS = RESULTS / "rows"  # beside the tables made of them, so that a run goes on where it ended on another machine too
 
 
 def shared_data() -> Path:
@@ -36,11 +39,15 @@ def normalised(text: str) -> str:
     return " ".join(w for w in plain.split() if w not in ("a", "an", "the"))
 
 
-def write(name: str, title: str, body: str, data: dict[str, Any], command: str) -> None:
-    """Write ``results/NAME.md`` for people and ``results/NAME.json`` for programs."""
+def write(name: str, title: str, body: str, data: dict[str, Any], command: str, rows: Sequence[dict[str, Any]] = ()) -> None:
+    """Write ``results/NAME.md`` for people and ``results/NAME.json`` for programs. ``rows`` tell what other machines they were made on."""
     RESULTS.mkdir(exist_ok=True)
     here = machine()
     packages = ", ".join(f"{k} {v}" for k, v in here["versions"].items())
+    counts = Counter(row["processor"] for row in rows if "processor" in row)
+    if set(counts) - {here["cpu"]}:
+        told = ", ".join(f"{name} ({n})" for name, n in counts.most_common())
+        body = f"Rows measured on: {told}.\n\n{body}"
     where = f"{here['cpu']}, {here['cores']} cores (shared, load {here['load'][0]} at the end), Python {here['python']}"
     text = f"# {title}\n\nPrinted by `{command}`. Machine: {where}. Versions: {packages}.\n\n{body}\n"
     (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
@@ -69,7 +76,8 @@ class Rows:
         return self._key(row) in self._have
 
     def add(self, row: dict[str, Any]) -> None:
-        """Thread-safe."""
+        """Thread-safe. The row is kept with the processor it was measured on."""
+        row = {"processor": cpu(), **row}
         with self._writing:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")

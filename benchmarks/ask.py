@@ -24,13 +24,12 @@ from pathlib import Path
 
 from _models import path_of
 from _report import table
-from _rows import Rows, normalised, shared_data, shown, write
+from _rows import ROWS, Rows, normalised, shared_data, shown, write
 
 from baywindow.context.ask import ask
 from baywindow.documents.base import Document
 from baywindow.documents.memory import InMemory
 from baywindow.errors import BayError
-from baywindow.home import cache_dir
 from baywindow.models import select
 from baywindow.models.base import LanguageModel
 from baywindow.models.embedders import default_embedder
@@ -138,7 +137,7 @@ def run(options: argparse.Namespace) -> None:
     locomo_documents, talk = locomo()
     documents = {**nq_documents, **locomo_documents}
     recipe = parse(options.recipe)
-    rows = Rows(cache_dir("bench") / "ask.jsonl", key=lambda r: (r["model"], r["fingerprint"], r["recipe"], r["set"], r["id"]))
+    rows = Rows(ROWS / "ask.jsonl", key=lambda r: (r["model"], r["fingerprint"], r["recipe"], r["set"], r["id"]))
     if options.fresh:
         rows.path.unlink(missing_ok=True)
         rows = Rows(rows.path, rows._key)

@@ -20,12 +20,11 @@ from typing import Any
 
 import torch
 from _report import table
-from _rows import Rows, write
+from _rows import ROWS, Rows, write
 from _window_tables import cell
 from transformers.utils import logging as transformers_logging
 
 from baywindow.errors import BayError
-from baywindow.home import cache_dir
 from baywindow.window import attach
 from baywindow.window.engine import saving
 from window import CONTEXT_TOKENS, DTYPE, FILES, Loaded, folders, sample
@@ -73,7 +72,7 @@ def measured(model: Any, request: dict[str, Any], recipe: str) -> dict[str, Any]
 def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     transformers_logging.set_verbosity_error()
-    path = cache_dir("bench") / "codec.jsonl"
+    path = ROWS / "codec.jsonl"
     if options.fresh:
         path.unlink(missing_ok=True)
     rows = Rows(path, key=lambda r: (r["model"], r["sample"], r["method"]))

@@ -28,7 +28,7 @@ import platformdirs
 import torch
 from _peer_llmlingua import Peer, environment, old_folder
 from _report import table
-from _rows import Rows, shown, write
+from _rows import ROWS, Rows, shown, write
 
 from baywindow import registry
 from baywindow.bench.haystack import Haystack
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
     options = parser.parse_args()
     size = f"{options.paragraphs}x{options.sentences}"
-    path = cache_dir("bench") / f"context-{size}-{hashlib.sha256(options.model.encode()).hexdigest()[:8]}.jsonl"
+    path = ROWS / f"context-{size}-{hashlib.sha256(options.model.encode()).hexdigest()[:8]}.jsonl"
     if options.fresh:
         path.unlink(missing_ok=True)
     rows = Rows(path, lambda r: (r["n"], r["method"], r["dtype"], r["model"]))

@@ -19,12 +19,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from _rows import Rows, write
+from _rows import ROWS, Rows, write
 from _window_tables import ratio_cell
 from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from baywindow.home import cache_dir
 from baywindow.models import gguf
 from baywindow.models.transformers.one_row import by_row
 from baywindow.window import attach
@@ -123,7 +122,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    path = cache_dir("bench") / "decode.jsonl"
+    path = ROWS / "decode.jsonl"
     if options.fresh:
         path.unlink(missing_ok=True)
     rows = Rows(path, key=lambda r: (r["tokens"], r["recipe"], r["sample"]))

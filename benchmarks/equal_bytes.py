@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from _report import interval, table
-from _rows import Rows, write
+from _rows import ROWS, Rows, write
 from _window_tables import cell
 from evicted import ours, theirs
 from quantised import calibrate
@@ -33,7 +33,6 @@ from baywindow.bench.measure import answer_text
 from baywindow.bench.plan import LEAST_SAMPLES, depth_of
 from baywindow.bench.samples import Maker, hay
 from baywindow.errors import BayError
-from baywindow.home import cache_dir
 from baywindow.recipe import parse
 from window import FILES, Loaded, folders, turn_marks
 
@@ -86,7 +85,7 @@ def samples(tokenizer: Any) -> Callable[[str, int], Sample]:
 def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     transformers_logging.set_verbosity_error()
-    rows = Rows(cache_dir("bench") / "equal_bytes.jsonl", key=lambda r: (r["task"], r["sample"], r["method"], r["side"]))
+    rows = Rows(ROWS / "equal_bytes.jsonl", key=lambda r: (r["task"], r["sample"], r["method"], r["side"]))
     if options.fresh:
         rows.path.unlink(missing_ok=True)
         rows = Rows(rows.path, rows._key)

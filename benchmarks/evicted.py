@@ -22,12 +22,11 @@ from typing import Any
 
 import torch
 from _report import interval, table
-from _rows import Rows, write
+from _rows import ROWS, Rows, write
 from _window_tables import cell, ratio_cell, reached
 from transformers.utils import logging as transformers_logging
 
 from baywindow.errors import BayError
-from baywindow.home import cache_dir
 from baywindow.window import attach
 from window import CONTEXT_TOKENS, FILES, Loaded, folders, sample
 
@@ -89,7 +88,7 @@ def theirs(loaded: Loaded, request: dict[str, Any], method: str, kept: float) ->
 def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     transformers_logging.set_verbosity_error()
-    path = cache_dir("bench") / "evicted.jsonl"
+    path = ROWS / "evicted.jsonl"
     if options.fresh:
         path.unlink(missing_ok=True)
     rows = Rows(path, key=lambda r: (r["sample"], r["method"], r["side"], r.get("recipe", "")))

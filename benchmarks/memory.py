@@ -29,7 +29,7 @@ import _memory_systems
 from _memory_tables import body
 from _models import path_of
 from _report import machine
-from _rows import Rows, write
+from _rows import ROWS, Rows, write
 
 from baywindow.home import cache_dir
 from baywindow.models import select
@@ -44,7 +44,7 @@ PARTS = ("retrieval", "scale", "peer", "systems", "peer_facts")
 
 def run(options: argparse.Namespace) -> None:
     end = time.monotonic() + options.hours * 3600
-    rows = Rows(cache_dir("bench") / "memory.jsonl", _memory_systems.key)
+    rows = Rows(ROWS / "memory.jsonl", _memory_systems.key)
     embedder = default_embedder()
     for part in PARTS:
         if part not in options.parts.split(",") or time.monotonic() > end:
@@ -106,7 +106,7 @@ def note(rows: Rows, model: str, label: str, tokens: Callable[[], int]) -> None:
 def report(rows: Rows, options: argparse.Namespace) -> None:
     told = f"python benchmarks/memory.py --parts {options.parts} --hours {options.hours:g} --models {options.models}"
     text, cells = body(rows.rows)
-    write("memory", "Memory on real conversations", text, {"cells": cells}, told)
+    write("memory", "Memory on real conversations", text, {"cells": cells}, told, rows.rows)
 
 
 def main() -> None:

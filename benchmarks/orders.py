@@ -23,7 +23,7 @@ from pathlib import Path
 from _data import ROOT, data_folder, leval, locomo_tasks
 from _models import path_of
 from _report import table
-from _rows import Rows, shown, write
+from _rows import ROWS, Rows, shown, write
 
 from baywindow import recipe
 from baywindow.bench import find
@@ -34,7 +34,6 @@ from baywindow.config import Settings
 from baywindow.context.ask import ask
 from baywindow.context.orders import Orders, paragraphs
 from baywindow.documents.base import Document
-from baywindow.home import cache_dir
 from baywindow.models import select
 from baywindow.server.engine import Engine
 from baywindow.server.wrapped import Queued
@@ -149,7 +148,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=1.0, help="stop asking after this time and report what there is")
     parser.add_argument("--fresh", action="store_true", help="forget earlier answers")
     options = parser.parse_args()
-    path: Path = cache_dir("bench") / "orders.jsonl"
+    path: Path = ROWS / "orders.jsonl"
     if options.fresh:
         path.unlink(missing_ok=True)
     rows = Rows(path, key=lambda r: (r["model"], r["orders"], r["case"]))

@@ -22,7 +22,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from _report import table
-from _rows import Rows, shown, write
+from _rows import ROWS, Rows, shown, write
 
 from baywindow import registry
 from baywindow.bench.haystack import Haystack
@@ -31,7 +31,6 @@ from baywindow.context.ask import ask
 from baywindow.documents.base import Document
 from baywindow.documents.sources import open_corpus
 from baywindow.errors import BayError
-from baywindow.home import cache_dir
 from baywindow.models import select
 from baywindow.models.base import Embedder, LanguageModel, Prompt, Sampling, Stream
 from baywindow.models.embedders import default_embedder
@@ -152,7 +151,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=0.5, help="no new question is asked after this time")
     parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
     options = parser.parse_args()
-    path = cache_dir("bench") / "overhead.jsonl"
+    path = ROWS / "overhead.jsonl"
     if options.fresh:
         path.unlink(missing_ok=True)
     rows = Rows(path, lambda r: (r["model"], r["reader"], r["sample"]))

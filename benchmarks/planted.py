@@ -25,7 +25,7 @@ from pathlib import Path
 
 from _models import path_of
 from _report import table
-from _rows import Rows, shown, write
+from _rows import ROWS, Rows, shown, write
 
 from baywindow import recipe, registry
 from baywindow.config import Settings
@@ -34,7 +34,6 @@ from baywindow.context.orders import Orders
 from baywindow.context.screened import blanked
 from baywindow.documents.base import Document
 from baywindow.errors import BayError
-from baywindow.home import cache_dir
 from baywindow.models import select
 from baywindow.models.base import LanguageModel, Message, Sampling
 from baywindow.server.engine import Engine
@@ -72,7 +71,7 @@ def fenced(model: LanguageModel, text: str, reader: str) -> str:
 def run(options: argparse.Namespace) -> None:
     cases = in_turns(json.loads(CASES.read_text(encoding="utf-8")))
     readers = options.readers.split(",") if options.readers else [BASELINE, KEPT, *(c.name for c in registry.cards("context/read"))]
-    rows = Rows(cache_dir("bench") / "planted.jsonl", key=lambda r: (r["model"], r["reader"], r["case"]))
+    rows = Rows(ROWS / "planted.jsonl", key=lambda r: (r["model"], r["reader"], r["case"]))
     if options.fresh:
         rows.path.unlink(missing_ok=True)
         rows = Rows(rows.path, rows._key)

@@ -14,12 +14,11 @@ import time
 from typing import Any
 
 import torch
-from _rows import Rows, write
+from _rows import ROWS, Rows, write
 from _window_tables import cell, ratio_cell
 from transformers import DynamicCache
 from transformers.utils import logging as transformers_logging
 
-from baywindow.home import cache_dir
 from baywindow.recipe import parse
 from baywindow.window import attach
 from window import Loaded, folders, sample
@@ -64,7 +63,7 @@ def measured(model: Any, ids: torch.Tensor, answer: torch.Tensor, cache: Any) ->
 def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     transformers_logging.set_verbosity_error()
-    path = cache_dir("bench") / "prefill.jsonl"
+    path = ROWS / "prefill.jsonl"
     if options.fresh:
         path.unlink(missing_ok=True)
     rows = Rows(path, key=lambda r: tuple(r.get(k) for k in ("model", "length", "sample", "method")))

@@ -22,11 +22,10 @@ from typing import Any
 import torch
 from _per_token import PerToken
 from _quantised_tables import EXPLAINED, needles, perplexity
-from _rows import Rows, write
+from _rows import ROWS, Rows, write
 from transformers.utils import logging as transformers_logging
 
 from baywindow.errors import BayError
-from baywindow.home import cache_dir
 from baywindow.recipe import Recipe, parse
 from baywindow.window import attach
 from baywindow.window.block import tensor_bytes
@@ -153,7 +152,7 @@ def needle_jobs(name: str, loaded: Loaded, rows: Rows, options: argparse.Namespa
 def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     transformers_logging.set_verbosity_error()
-    path = cache_dir("bench") / "quantised.jsonl"
+    path = ROWS / "quantised.jsonl"
     if options.fresh:
         path.unlink(missing_ok=True)
     rows = Rows(path, key=lambda r: tuple(r.get(k) for k in ("part", "model", "sample", "method", "tokens")))

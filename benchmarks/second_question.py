@@ -20,13 +20,12 @@ from typing import Any
 
 import torch
 from _report import table
-from _rows import Rows, shown, write
+from _rows import ROWS, Rows, shown, write
 from decode import STOCK, filled
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging as transformers_logging
 
-from baywindow.home import cache_dir
 from baywindow.window import attach
 from window import folders, sample
 
@@ -116,7 +115,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     transformers_logging.set_verbosity_error()
-    path = cache_dir("bench") / f"second-question-{options.tokens}.jsonl"
+    path = ROWS / f"second-question-{options.tokens}.jsonl"
     if options.fresh:
         path.unlink(missing_ok=True)
     rows = Rows(path, key=lambda r: (r["sample"], r["recipe"]))

@@ -35,7 +35,7 @@ from typing import Any
 
 import torch
 from _peer_kvpress import Peer, environment
-from _rows import Rows, write
+from _rows import ROWS, Rows, write
 from _window_tables import EXPLAINED, caches, memory, speed
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging as transformers_logging
@@ -320,7 +320,7 @@ def narrow(qwen: Path) -> Path:
 def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     transformers_logging.set_verbosity_error()
-    path = cache_dir("bench") / "window.jsonl"
+    path = ROWS / "window.jsonl"
     if options.fresh:
         path.unlink(missing_ok=True)
     rows = Rows(path, key=lambda r: tuple(r.get(k) for k in ("part", "model", "sample", "method", "kept", "side")))
