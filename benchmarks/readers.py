@@ -1,18 +1,18 @@
-"""Which reader for which task: every reader through a window four times, and sixteen times, shorter than the text.
+"""Which reader, retriever and compressor for which task: through a window four times, and sixteen times, shorter than the text.
 
     python benchmarks/readers.py [--hours 2] [--model qwen2.5-coder-0.5b-instruct-q4_k_m] [--report]
     bay serve --model MODEL --port 7371 --no-cache &
     python benchmarks/readers.py --base-url http://127.0.0.1:7371/v1 [--at-once 8] [--hours 2]
 
 The model is held to 1,024 tokens. It reads 4,096 (10 samples a task) and 16,384 (5 samples, at most 40 calls a question): one fact in an
-essay, and a question over many documents of which one holds the answer. Readers are asked as `bay ask` asks them, with their defaults;
-``hybrid(k=3) > rag`` stands beside them.
+essay, and a question over many documents of which one holds the answer. All are asked as `bay ask` asks them, with their defaults:
+readers alone, retrievers before `rag`, compressors, with a budget that the window holds, before `stuff`.
 
-With --base-url the same model is asked through an endpoint, several questions at a time: `bay serve` decodes them in one batch. Readers
-that look inside the model are left to the other way, and seconds are those under this load.
+With --base-url the same model is asked through an endpoint, several questions at a time: `bay serve` decodes them in one batch. What
+looks inside the model is left to the other way, and seconds are those under this load.
 
-Resumable: what is measured is kept as `bay bench` keeps it (runs ``readers-4k``, ``readers-4k-served`` and so on), sample after sample over
-all readers, so that a run stopped early is balanced. --report only writes the table from what is there.
+Resumable: what is measured is kept as `bay bench` keeps it (runs ``readers-4k``, ``readers-4k-served`` and so on, in ``results/runs``),
+sample after sample over all recipes, so that a run stopped early is balanced. --report only writes the table from what is there.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from _models import QWEN
-from _report import table
+from _report import RESULTS, table
 from _rows import shown, write
 
 from baywindow import registry
 from baywindow.bench import run as running
-from baywindow.bench import runs
 from baywindow.bench.plan import Plan
-from baywindow.bench.store import Row, Store
+from baywindow.bench.store import SUFFIX, Row, Store
 from baywindow.cli.bench import names
 from baywindow.errors import BayError
 from baywindow.models import gguf, select
@@ -41,17 +41,29 @@ WINDOW = 1024
 TASKS = ("ruler.niah_single_2", "ruler.qa_1")
 LENGTHS = {"readers-4k": (4096, 10, ""), "readers-16k": (16384, 5, "calls=40")}
 SERVED = "-served"
-BESIDE = ("hybrid(k=3) > rag",)
+RUNS = RESULTS / "runs"
+COMPRESSED_TOKENS = 600  # what is left of the window beside instructions, examples and an answer
+ROOMS = {"Readers": "context/read", "Retrievers": "context/retrieve", "Compressors": "context/compress"}
+
+
+def recipes() -> dict[str, str]:
+    """Every recipe that is asked, with the room it is to tell of."""
+    found = {"hybrid(k=3) > rag": "Readers"}
+    for title, room in ROOMS.items():
+        for card in registry.cards(room):
+            name = card.name
+            made = {"Readers": name, "Retrievers": f"{name} > rag", "Compressors": f"{name}(budget_tokens={COMPRESSED_TOKENS}) > stuff"}
+            found[made[title]] = title
+    return found
 
 
 def plan_of(model: str, name: str, served: dict[str, Any]) -> Plan:
     tokens, samples, budget = LENGTHS[name]
-    recipes = (*BESIDE, *(card.name for card in registry.cards("context/read")))
     return Plan(
         models=(f"openai:{model}.gguf" if served else model,),
         tasks=TASKS,
         lengths=(tokens,),
-        recipes=recipes,
+        recipes=tuple(recipes()),
         samples=samples,
         budget=budget,
         settings={"context": WINDOW, **served},
@@ -60,8 +72,7 @@ def plan_of(model: str, name: str, served: dict[str, Any]) -> Plan:
 
 def measure(model: str, name: str, end: float, served: dict[str, Any]) -> list[Row]:
     """What the store lacks, until the time is over; all rows that are there then."""
-    path = runs.path_of(name + SERVED if served else name)
-    with Store(path, write=True, make=True) as store:
+    with Store(path_of(name + SERVED if served else name), write=True, make=True) as store:
         plan = plan_of(model, name, served)
         store.set_fact("plan", plan.to_dict())
         if time.monotonic() < end:
@@ -84,22 +95,31 @@ def served_by(options: argparse.Namespace) -> dict[str, Any]:
     return {"base_url": options.base_url, "concurrency": options.at_once, "tokenizer": str(folder), "timeout_s": 900.0}
 
 
-def kept(run: str) -> list[Row]:
-    path = runs.path_of(run)
-    if not path.exists():
-        return []
-    with Store(path) as store:
-        return store.rows()
+def path_of(run: str) -> Path:
+    return RUNS / f"{run}{SUFFIX}"
+
+
+def kept(run: str) -> tuple[list[Row], str]:
+    """The rows of a run, and the processors they were measured on."""
+    if not path_of(run).exists():
+        return [], ""
+    with Store(path_of(run)) as store:
+        return store.rows(), ", ".join(sorted({str(one.get("cpu", "")) for one in store.machines().values()}))
 
 
 def body(rows: Sequence[Row]) -> str:
-    """One row a reader, best score first; what was measured on fewer samples says so."""
+    """One table a room; one row a recipe, best score first; what was measured on fewer samples says so."""
     by_recipe: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_recipe[row.recipe].append(row)
-    lines = sorted((line_of(recipe, mine) for recipe, mine in by_recipe.items()), key=lambda line: -line[0])
-    head = ["reader", "n a task", *(f"{task.split('.')[1]}" for task in TASKS), "gold NLL", "calls", "tokens read", "seconds", "errors"]
-    return table(head, [line[1] for line in lines])
+    rooms = recipes()
+    made = []
+    for title in ROOMS:
+        lines = [line_of(recipe, mine) for recipe, mine in by_recipe.items() if rooms.get(recipe) == title]
+        head = [title.lower(), "n a task", *(f"{task.split('.')[1]}" for task in TASKS), "gold NLL", "calls", "tokens read", "seconds"]
+        if lines:
+            made.append(table([*head, "errors"], [line[1] for line in sorted(lines, key=lambda line: -line[0])]))
+    return "\n\n".join(made)
 
 
 def line_of(recipe: str, rows: Sequence[Row]) -> tuple[float, list[object]]:
@@ -137,16 +157,14 @@ def main() -> None:
         limit = f", {budget} a question" if budget else ""
         parts += [f"## Held to {WINDOW:,} tokens, text of {tokens:,} ({samples} samples wanted{limit})", ""]
         for way, run in (("Asked alone, in this process", name), ("Through `bay serve`, several at a time", name + SERVED)):
-            rows = kept(run)
-            parts += (
-                [f"{way}: {', '.join(sorted({r.model for r in rows}))}", "", body(rows), ""] if rows else [f"{way}: not measured yet.", ""]
-            )
+            rows, where = kept(run)
+            told = f"{way}: {', '.join(sorted({r.model for r in rows}))}. Measured on {where}."
+            parts += [told, "", body(rows), ""] if rows else [f"{way}: not measured yet.", ""]
     legend = (
         "Scores with 95 % bootstrap intervals; calls, tokens and seconds are medians; the gold answer's NLL follows the last call's prompt."
     )
-    write(
-        "readers", "Which reader for which task", "\n".join([*parts, legend]), {}, f"python benchmarks/readers.py --hours {options.hours:g}"
-    )
+    told = f"python benchmarks/readers.py --hours {options.hours:g}"
+    write("readers", "Which reader, retriever and compressor for which task", "\n".join([*parts, legend]), {}, told)
 
 
 if __name__ == "__main__":
