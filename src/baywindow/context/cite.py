@@ -39,10 +39,10 @@ class Cited:
 def cite(text: str, question: str, numbered: Mapping[int, Passage], corpus: Corpus) -> Cited:
     """Resolve the marks of ``text``. A mark that leads nowhere is removed; an answer without marks gets the best-supported one."""
     notes: list[str] = []
-    if unknown := {n for n in _marks(text) if n not in numbered}:
+    if unknown := {n for n in marks(text) if n not in numbered}:
         text = _without(text, unknown)
         notes.append(f"the model cited {len(unknown)} passage(s) that it was not shown: {sorted(unknown)}; the marks were removed")
-    if not any(True for _ in _marks(text)) and (n := _best_support(text, question, numbered)) is not None:
+    if not any(True for _ in marks(text)) and (n := _best_support(text, question, numbered)) is not None:
         text = f"{text.rstrip()} [{n}]"
         notes.append("the model marked no source; the passage that shares most words with its answer is cited")
     if numbers := _only_marks(text):
@@ -78,7 +78,8 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
             yield start, end
 
 
-def _marks(text: str) -> Iterator[int]:
+def marks(text: str) -> Iterator[int]:
+    """The numbers of all marks, in order."""
     for match in MARK.finditer(text):
         for n in re.findall(r"\d+", match.group(1)):
             yield int(n)
@@ -86,7 +87,7 @@ def _marks(text: str) -> Iterator[int]:
 
 def _only_marks(text: str) -> list[int]:
     """The marks of a text that holds nothing else, else none."""
-    return [] if words(MARK.sub(" ", text)) else list(_marks(text))
+    return [] if words(MARK.sub(" ", text)) else list(marks(text))
 
 
 def _without(text: str, unknown: set[int]) -> str:

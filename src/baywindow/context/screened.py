@@ -8,7 +8,7 @@ dropped in silence: the run says what was left out and where, and a setting (``o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -53,6 +53,9 @@ class Screened(Corpus):
 
     def embed_query(self, query: str) -> NDArray[np.float32]:
         return self.whole.embed_query(query)
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self.whole.embed_texts(texts)
 
     def excerpt(self, source: str, start: int, end: int) -> str:
         """As passages show it: what was left out of one stays out of any span around it."""

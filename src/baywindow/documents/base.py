@@ -7,7 +7,7 @@ exact span of one document: ``corpus.excerpt(p.source, p.start, p.end) == p.text
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -95,6 +95,10 @@ class Corpus(ABC):
 
     def embed_query(self, query: str) -> NDArray[np.float32]:
         """The question's unit vector, shape (dim,), in the space of `embeddings`. CapabilityError where a corpus has no embedder."""
+        raise CapabilityError("this corpus has no embedding model", hint="use full_text")
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors of texts that are no passages, shape (text, dim), in the space of `embeddings`. CapabilityError as above."""
         raise CapabilityError("this corpus has no embedding model", hint="use full_text")
 
     @abstractmethod

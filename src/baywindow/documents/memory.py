@@ -59,6 +59,9 @@ class InMemory(Corpus):
         found = [next(fresh) if row is None else self._vectors[row] for row in rows]
         return np.stack(found) if found else np.zeros((0, needed(self._embedder).dim), dtype=np.float32)
 
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return needed(self._embedder).embed(texts)
+
     def excerpt(self, source: str, start: int, end: int) -> str:
         return self._document(source).text[start:end]
 

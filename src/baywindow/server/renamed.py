@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -41,6 +41,9 @@ class Renamed(Corpus):
 
     def embed_query(self, query: str) -> NDArray[np.float32]:
         return self._inner.embed_query(query)
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._inner.embed_texts(texts)
 
     def excerpt(self, source: str, start: int, end: int) -> str:
         if source not in self._real:

@@ -31,8 +31,8 @@ def test_worked_example() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
-@pytest.mark.parametrize("longest", [7, 12, 100])
-def test_the_cuts_are_the_best_of_all(seed: int, longest: int) -> None:
+@pytest.mark.parametrize(("longest", "shortest"), [(7, 0), (12, 0), (100, 0), (12, 5), (100, 9), (7, 7)])
+def test_the_cuts_are_the_best_of_all(seed: int, longest: int, shortest: int) -> None:
     rng = np.random.default_rng(seed)
     vectors, sizes = unit(rng.normal(size=(8, 3))), rng.integers(1, 6, size=8).tolist()
     likeness = vectors @ vectors.T
@@ -41,9 +41,14 @@ def test_the_cuts_are_the_best_of_all(seed: int, longest: int) -> None:
     def worth(cuts) -> float:
         return sum(likeness[i, j] - mean for a, b in pairwise(cuts) for i in range(a, b) for j in range(i + 1, b))
 
+    def short(cuts) -> int:
+        return sum(sum(sizes[a:b]) < shortest for a, b in pairwise(cuts))
+
     ways = [(0, *inner, 8) for n in range(8) for inner in combinations(range(1, 8), n)]
     allowed = [cuts for cuts in ways if all(sum(sizes[a:b]) <= longest for a, b in pairwise(cuts))]
-    found = topics(vectors, sizes, longest)
+    least = min(short(cuts) for cuts in allowed)
+    allowed = [cuts for cuts in allowed if short(cuts) == least]
+    found = topics(vectors, sizes, longest, shortest)
     assert [a for a, _ in found] + [8] == [0, *(b for _, b in found)]
     assert worth([0, *(b for _, b in found)]) == pytest.approx(max(map(worth, allowed)), abs=1e-4)
 
@@ -65,6 +70,16 @@ def test_each_topic_is_summarised_by_itself_in_the_texts_order(book, scripted) -
     assert isinstance(land, Condensed)
     assert (sea.origin.text, land.origin.text) == (" ".join(SEA), " ".join(LAND))
     assert [p[1].content for p in model.prompts] == [f"Text:\n{' '.join(half)}\n\nSummary:" for half in (SEA, LAND)]
+
+
+def test_sentences_with_nothing_in_common_do_not_each_cost_a_call(corpus, scripted) -> None:
+    """Forty sentences, all orthogonal: alone each is a topic. A budget of 60 tokens has room for five summaries of twelve."""
+    said = [f"Sentence number{i} tells of thing{i} and no other thing at all." for i in range(40)]
+    book = corpus(a=" ".join(said))
+    book.embeddings = lambda passages: np.eye(40, dtype=np.float32)[: len(passages)]
+    run = Run("q", book, scripted(lambda p: "Many things are told of."))
+    SemanticCompression(budget_tokens=60, stretch_tokens=1000).compress(run, list(book.passages()))
+    assert 1 <= len(run.model.prompts) <= 6
 
 
 def test_a_summary_that_is_too_long_is_cut_to_its_share(book, scripted) -> None:

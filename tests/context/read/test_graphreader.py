@@ -9,11 +9,12 @@ import pytest
 
 from baywindow.budget import Budget, Meter
 from baywindow.context.capped import Capped
+from baywindow.context.facts import EXTRACT_SYSTEM, extract_prompt, key_of
 from baywindow.context.notes import ANSWER_NOTES_FORM
 from baywindow.context.prompt import Packed
 from baywindow.context.read.graphreader import PLAN_SYSTEM, REASON_SYSTEM, SELECT_SYSTEM, GraphReader
 from baywindow.context.read.graphreader.explore import AT_NEIGHBOURS, AT_NODE, CHUNK_SYSTEM, NEIGHBOUR_SYSTEM, NODE_SYSTEM
-from baywindow.context.read.graphreader.graph import EXTRACT_SYSTEM, built, extract_prompt, key_of
+from baywindow.context.read.graphreader.graph import built
 from baywindow.context.read.rag import Rag
 from baywindow.context.reply import NOT_FOUND
 from baywindow.context.run import Call, Run

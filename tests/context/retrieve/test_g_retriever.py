@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 from itertools import combinations
 
 import numpy as np
 import pytest
 
-from baywindow.context.retrieve.g_retriever import GRetriever, edge_prizes, node_prizes, parsed, steiner
+from baywindow.budget import Budget, Meter
+from baywindow.context.condensed import Condensed, cited
+from baywindow.context.facts import EXTRACT_SYSTEM
+from baywindow.context.retrieve.g_retriever import GRetriever
+from baywindow.context.retrieve.g_retriever.tables import parsed
+from baywindow.context.retrieve.g_retriever.told import Graph
+from baywindow.context.retrieve.g_retriever.tree import edge_prizes, node_prizes, steiner
 from baywindow.context.run import Run
 from baywindow.documents.base import Document
 from baywindow.documents.memory import InMemory
@@ -17,6 +25,15 @@ from baywindow.models.base import Embedder
 pytest.importorskip("pcst_fast", reason="needs pcst_fast")
 NODES = 'node_id,node_attr\n0,Osric\n1,harbour master\n2,"Port of Arden, old"\n3,Ida\n4,painter\n5,apple tree\n'
 EDGES = "src,edge_attr,dst\n0,works as,1\n0,lives near,2\n3,works as,4\n3,knows,0\n5,stands near,2\n"
+
+
+SAID = {
+    "Ada has a sister called Bo.": "Ada; Bo",
+    "Bo works in the mill.": "Bo; the mill",
+    "The mill stands in Oslo.": "Mill; Oslo",
+    "Cy likes boats.": "Cy; boats",
+    "It rains.": "rain",
+}
 
 
 class Words(Embedder):
@@ -118,7 +135,88 @@ def test_what_is_not_a_graph_is_refused(scripted) -> None:
         parsed("n.csv", "node_id,node_attr\n1\n", ("node_id", "node_attr"))
 
 
-@pytest.mark.parametrize(("field", "value"), [("top_nodes", -1), ("top_edges", -1), ("edge_cost", 0.0)])
+@pytest.fixture
+def private_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("BAY_CACHE", str(tmp_path))
+
+
+def story() -> InMemory:
+    """A sentence a document; passages of the fence are numbered as they come."""
+    return InMemory([Document(text, f"s{n}.txt") for n, text in enumerate(SAID)], embedder=Words())
+
+
+def extracting(prompt) -> str:
+    assert prompt[0].content == EXTRACT_SYSTEM
+    seen = re.findall(r"<passage \[(\d+)\][^\n]*\n(.*?)\n</passage>", prompt[-1].content)
+    return json.dumps({"facts": [f"{text} [{n}] | {SAID[text]}" for n, text in seen]})
+
+
+def test_text_without_a_graph_gets_one_of_its_facts(scripted, private_cache) -> None:
+    """Ada – Bo – mill – Oslo is a path; two calls' worth of hops that no single passage holds. Cy and the rain are not joined to it."""
+    corpus = story()
+    run = Run("Where does Ada's sister work?", corpus, scripted(extracting))
+    found = GRetriever(top_nodes=2, top_edges=1, edge_cost=0.1).retrieve(run, "ada oslo", None)
+    assert {p.text for p in found} == {"Ada has a sister called Bo.", "Bo works in the mill.", "The mill stands in Oslo."}
+    assert [p.score for p in found] == sorted((p.score for p in found), reverse=True)
+    for p in found:
+        assert isinstance(p, Condensed)
+        origin = cited(p)
+        assert corpus.excerpt(origin.source, origin.start, origin.end) == origin.text == p.text
+        assert run.numbered[run.number(p)] == origin
+
+
+def test_the_graph_of_a_text_is_made_once_and_fits_the_next_run(scripted, private_cache) -> None:
+    corpus = story()
+    first = Run("q", corpus, scripted(extracting))
+    made = GRetriever(top_nodes=1).retrieve(first, "boats", None)
+    later = Run("another question", corpus, scripted([]))  # would fail on any call
+    later.number(list(corpus.passages())[-1])  # another numbering than the first run's
+    assert [(p.text, p.source) for p in GRetriever(top_nodes=1).retrieve(later, "boats", None)] == [(p.text, p.source) for p in made]
+    assert first.model.prompts
+
+
+def test_given_passages_are_all_that_the_graph_is_made_of(scripted, private_cache) -> None:
+    corpus = story()
+    given = list(corpus.passages())[3:]
+    run = Run("q", corpus, scripted(extracting))
+    found = GRetriever().retrieve(run, "ada", given)
+    assert {cited(p).key for p in found} <= {p.key for p in given}
+
+
+def test_a_fact_that_no_passage_holds_is_left_out(scripted, private_cache) -> None:
+    reply = json.dumps({"facts": ["Dragons sleep underground. | dragons; ground", "Cy likes boats. [4] | Cy; boats"]})
+    run = Run("q", story(), scripted([reply] * 3))
+    found = GRetriever().retrieve(run, "dragons", None)
+    assert {p.text for p in found} == {"Cy likes boats."}
+    assert any("1 facts that no passage holds" in note for note in run.notes)
+
+
+def test_without_facts_the_likest_passages_stand_in(scripted, private_cache) -> None:
+    for script, meter in (("no facts here" and [""] * 3, None), ([], Meter(budget=Budget(tokens=20)))):
+        run = Run("q", story(), scripted(script), **({} if meter is None else {"meter": meter}))
+        found = GRetriever().retrieve(run, "boats likes cy", None)
+        assert found[0].text == "Cy likes boats."
+        assert any("stand in" in note for note in run.notes)
+
+
+def test_a_fact_with_one_element_leads_to_its_own_words(scripted) -> None:
+    (passage,) = [p for p in story().passages() if p.text == "It rains."]
+    graph = Graph(names=["rain", "snow"])
+    graph.add("It rains.", passage, [0])
+    graph.add("Rain and snow are water.", passage, [0, 1])
+    assert (graph.names, graph.ends, graph.of) == (["rain", "snow", "It rains."], [(0, 2), (0, 1)], [0, 1])
+
+
+def test_a_graph_that_lacks_a_file_is_no_text(scripted) -> None:
+    half = InMemory([Document(NODES, "nodes.csv")], embedder=Words())
+    with pytest.raises(SourceError, match=r"0 sources are called 'edges\.csv'"):
+        GRetriever().retrieve(Run("q", half, scripted([])), "q", None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("chunk_tokens", 8), ("facts_tokens", 1), ("max_calls", 0), ("top_nodes", -1), ("top_edges", -1), ("edge_cost", 0.0)],
+)
 def test_options_out_of_range_are_refused(field, value) -> None:
     with pytest.raises(ConfigError, match=field):
         GRetriever(**{field: value})

@@ -40,7 +40,8 @@ from baywindow.registry import technique
 SYSTEM = f"Summarise the text in at most {{words}} words. Keep names, numbers and dates. Write only the summary. {DATA_RULE}"
 EXAMPLES = (("Text:\nThe pier, which had stood since 1871, was closed after the storm of 1987 and never opened again.\n\nSummary:",
              "The pier of 1871 closed after the storm of 1987."),)  # fmt: skip
-SHORTEST_SUMMARY = 12  # tokens; a budget that gives a stretch less makes fewer, longer stretches
+SHORTEST_SUMMARY = 12  # tokens; a stretch whose part of the budget would be less is not cut off
+SHORT = 1e6  # what a stretch that is too short costs: more than any likeness earns
 
 
 @technique(
@@ -71,7 +72,8 @@ class SemanticCompression(Budgeted, Compressor):
         if given <= budget:
             return list(passages)
         stretches = self._stretches(run, passages, given, budget)
-        shares = [max(1, budget * tokens_of(run, [s]) // max(1, sum(tokens_of(run, [s]) for s in stretches))) for s in stretches]
+        sizes = [tokens_of(run, [s]) for s in stretches]
+        shares = [max(1, budget * size // max(1, sum(sizes))) for size in sizes]
         made = self._summarised(run, stretches, shares)
         if not any(isinstance(passage, Condensed) and passage.written for passage in made):
             return Extractive(budget_tokens=budget, by="words").compress(run, passages)
@@ -88,19 +90,20 @@ class SemanticCompression(Budgeted, Compressor):
     def _stretches(self, run: Run, passages: list[Passage], given: int, budget: int) -> list[Passage]:
         """Topics as exact passages, in reading order; each long enough for a summary of some words, and fit for one call."""
         room = run.room_without_budget() - run.model.count_tokens(prompt_of("", 99)) - 64
-        longest = max(16, min(max(self.stretch_tokens, given * SHORTEST_SUMMARY // budget), room))
+        shortest = min(given * SHORTEST_SUMMARY // budget, room)
+        longest = max(16, min(max(self.stretch_tokens, 2 * shortest), room))
         found: list[Passage] = []
         for _, document in groupby(reading_order([cited(p) for p in passages]), key=lambda p: p.source):
             for neighbours in _neighbours(run, list(document)):
-                found += self._topics(run, neighbours, longest)
+                found += self._topics(run, neighbours, longest, shortest)
         return found
 
-    def _topics(self, run: Run, neighbours: list[Passage], longest: int) -> list[Passage]:
+    def _topics(self, run: Run, neighbours: list[Passage], longest: int, shortest: int) -> list[Passage]:
         units = sentence_units(neighbours)
         alone = [kept_of(neighbours, [unit])[0] for unit in units]
         sizes = [tokens_of(run, [p]) + 1 for p in alone]
         vectors = run.corpus.embeddings(alone)
-        return [self._covering(run, neighbours, units[a:b]) for a, b in topics(vectors, sizes, longest)]
+        return [self._covering(run, neighbours, units[a:b]) for a, b in topics(vectors, sizes, longest, shortest)]
 
     def _covering(self, run: Run, neighbours: list[Passage], units: list[Unit]) -> Passage:
         parts = kept_of(neighbours, units)
@@ -126,11 +129,12 @@ def prompt_of(text: str, words: int) -> Prompt:
     return messages(SYSTEM.format(words=words), f"Text:\n{defused(text)}\n\nSummary:")
 
 
-def topics(vectors: NDArray[np.float32], sizes: list[int], longest: int) -> list[tuple[int, int]]:
+def topics(vectors: NDArray[np.float32], sizes: list[int], longest: int, shortest: int = 0) -> list[tuple[int, int]]:
     """Cuts into stretches ``(first, behind last)`` of at most ``longest`` tokens with the highest similarity inside them.
 
     A pair of sentences in one stretch earns its cosine less the mean cosine of the text, so that neither one stretch nor single
-    sentences are best by themselves. Exact, by dynamic programming; a sentence above ``longest`` stands alone.
+    sentences are best by themselves. Stretches below ``shortest`` are as few as can be: sentences that have little in common would
+    all stand alone. Exact, by dynamic programming; a sentence above ``longest`` stands alone.
     """
     count = len(sizes)
     if count == 0:
@@ -149,8 +153,9 @@ def topics(vectors: NDArray[np.float32], sizes: list[int], longest: int) -> list
             if tokens > longest and start < end - 1:
                 break
             inside = (sums[end, end] - sums[start, end] - sums[end, start] + sums[start, start]) / 2
-            if best[start] + inside > best[end]:
-                best[end], cut[end] = best[start] + inside, start
+            worth = best[start] + inside - SHORT * (tokens < shortest)
+            if worth > best[end]:
+                best[end], cut[end] = worth, start
     found: list[tuple[int, int]] = []
     end = count
     while end > 0:

@@ -14,26 +14,20 @@ Errors: ConfigError for an option out of range; MissingExtraError without scikit
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from baywindow.context.base import Retriever
-from baywindow.context.cite import MARK
 from baywindow.context.condensed import written
+from baywindow.context.kept import KeptTexts
 from baywindow.context.later import answer_reserve
 from baywindow.context.prompt import DATA_RULE, Packed, fenced, messages, pack_one
 from baywindow.context.run import Call, Run
 from baywindow.documents.base import Passage
 from baywindow.documents.bm25 import best_first
 from baywindow.errors import ConfigError, MissingExtraError
-from baywindow.home import cache_dir
-from baywindow.models.fingerprint import write_json
 from baywindow.registry import technique
 
 SYSTEM = (
@@ -97,46 +91,23 @@ class ClusteredRag(Retriever):
 
     def _summaries(self, run: Run, given: list[Passage], groups: list[list[int]]) -> list[str | None]:
         """One text a cluster, from the cache where it is there; None for those that the budget did not allow."""
-        store = self._store(run)
-        known: dict[str, str] = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else {}
+        kept = KeptTexts(run, "clusters", f"{self.summary_tokens}|{SYSTEM}")
         members = [[given[i] for i in group] for group in groups]
-        keys = [_key(group) for group in members]
-        missing = [n for n, key in enumerate(keys) if key not in known]
+        missing = [n for n, group in enumerate(members) if not kept.has(group)]
         packs = [self._packed(run, members[n]) for n in missing]
         how = Call(name="summarise", max_new_tokens=self.summary_tokens, keep=answer_reserve(run), examples=EXAMPLES)
         replies = run.call_many([pack.prompt for pack in packs], how) if packs else []
-        made = {keys[n]: _counted(run, reply, members[n]) for n, reply in zip(missing, replies, strict=True) if reply}
-        if made:
-            write_json(store, {**known, **made})
-        known |= made
-        if unmade := sum(key not in known for key in keys):
+        kept.keep({n: reply for n, reply in zip(missing, replies, strict=True) if reply}, members)
+        texts = [kept.get(group) for group in members]
+        if unmade := texts.count(None):
             run.note(f"{unmade} of {len(groups)} clusters were not summarised: the budget did not allow it")
-        return [_marked(run, known[key], group) if key in known else None for key, group in zip(keys, members, strict=True)]
+        return texts
 
     def _packed(self, run: Run, group: list[Passage]) -> Packed:
         packed = pack_one(run, group, lambda shown: messages(SYSTEM, f"{fenced(run, shown)}\n\nSummary:"), self.summary_tokens)
         if packed.left_out_passages:
             run.note(f"{packed.left_out_passages} of {len(group)} passages of a cluster did not fit one prompt and were not summarised")
         return packed
-
-    def _store(self, run: Run) -> Path:
-        what = f"{run.model.fingerprint}|{self.summary_tokens}|{SYSTEM}"
-        return cache_dir("clusters") / f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.json"
-
-
-def _key(group: list[Passage]) -> str:
-    return hashlib.sha256("\0".join(f"{p.source}\0{p.start}\0{p.text}" for p in group).encode()).hexdigest()[:32]
-
-
-def _counted(run: Run, text: str, group: list[Passage]) -> str:
-    """The marks of this run as places in the cluster, from 1, so that another run can use the summary; unknown marks go."""
-    places = {run.number(p): i for i, p in enumerate(group, 1) if p.key in {q.key for q in run.numbered.values()}}
-    return MARK.sub(lambda m: "".join(f"[{places[int(n)]}]" for n in re.findall(r"\d+", m.group(1)) if int(n) in places), text)
-
-
-def _marked(run: Run, text: str, group: list[Passage]) -> str:
-    """Places in the cluster as marks of this run."""
-    return MARK.sub(lambda m: "".join(f"[{run.number(group[int(n) - 1])}]" for n in re.findall(r"\d+", m.group(1))), text)
 
 
 def clustered(vectors: NDArray[np.float32], clusters: int, seed: int) -> list[list[int]]:

@@ -113,6 +113,9 @@ class Index(Corpus):
         found = [stored[at] if at in stored else self._cold[p.key] for at, p in enumerate(passages)]
         return np.stack(found) if found else np.zeros((0, needed(self._embedder).dim), dtype=np.float32)
 
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return needed(self._embedder).embed(texts)
+
     def excerpt(self, source: str, start: int, end: int) -> str:
         return self._opened().excerpt(source, start, end)
 

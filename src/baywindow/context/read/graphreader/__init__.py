@@ -21,11 +21,12 @@ from dataclasses import replace
 
 from baywindow.context.base import NoteReader
 from baywindow.context.capped import Capped, check_options
+from baywindow.context.facts import extract_prompt
 from baywindow.context.notes import NOTES_SYSTEM, answer_from_notes, lengths, notes_prompt, reserve
 from baywindow.context.parts import answer_from_best, fitting, parts, prompt_fits
 from baywindow.context.prompt import DATA_RULE, Packed, defused, messages
 from baywindow.context.read.graphreader.explore import Explorer, chunk_prompt
-from baywindow.context.read.graphreader.graph import Graph, built, extract_prompt
+from baywindow.context.read.graphreader.graph import Graph, built
 from baywindow.context.reply import NOT_FOUND, declined
 from baywindow.context.run import Call, Run
 from baywindow.context.stages import reading_order

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from baywindow.context.capped import Capped
-from baywindow.context.cite import MARK, words
-from baywindow.context.parts import all_regions, count_unread, marked
-from baywindow.context.prompt import DATA_RULE, Packed, fenced, messages
-from baywindow.context.run import Call, Run
-from baywindow.context.structured import Field, Form, ask_many
-from baywindow.documents.base import Passage
-from baywindow.models.base import Prompt
-
-FACTS = Form((Field(name="facts", about="fact [number] | element; element", kind="texts"),), rest="facts")
-EXTRACT_SYSTEM = (
-    "Break the passages into atomic facts: short statements that can be understood alone, with names instead of pronouns. Behind each "
-    "fact put the number of its passage, like [1], then a | and its key elements (people, places, dates, things), separated by ; "
-    f"{DATA_RULE}"
-)
-EXTRACT_EXAMPLES = (
-    (
-        "<passage [1] from harbour.txt:1>\nThe pier was closed in 1987. Ida had built it.\n</passage>",
-        '{"facts": ["The pier was closed in 1987. [1] | pier; 1987", "Ida had built the pier. [1] | Ida; pier"]}',
-    ),
-)
-_ARTICLE = re.compile(r"^(?:the|a|an)\s+", re.IGNORECASE)
+from baywindow.context.cite import words
+from baywindow.context.facts import extracted, key_of
+from baywindow.context.prompt import Packed
+from baywindow.context.run import Call
 
 
 @dataclass(frozen=True)
@@ -73,39 +55,13 @@ class Graph:
         return key if key in self.names else None
 
 
-def key_of(element: str) -> str:
-    """What makes two elements the same: case, articles, punctuation and a possessive aside."""
-    plain = re.sub(r"['’]s\b", "", element.casefold())
-    return _ARTICLE.sub("", " ".join(re.findall(r"\w+", plain)))
-
-
-def extract_prompt(run: Run, shown: Sequence[Passage]) -> Prompt:
-    return messages(EXTRACT_SYSTEM, f"{fenced(run, shown)}\n\n{FACTS.wording}")
-
-
 def built(capped: Capped, chunks: Sequence[Packed], how: Call) -> Graph:
-    """The graph of all chunks; a chunk that the budget left unread has no facts, and is counted."""
-    run = capped.run
-    how = replace(how, name="extract", examples=EXTRACT_EXAMPLES, regions=all_regions(run, chunks))
-    replies = ask_many(capped, [chunk.prompt for chunk in chunks], FACTS, how)
-    count_unread(run, replies, "chunks")
+    """The graph of all chunks; a chunk that the budget left unread has no facts."""
     facts: list[Fact] = []
     names: dict[str, str] = {}
-    for i, (chunk, reply) in enumerate(zip(chunks, replies, strict=True)):
-        for line in reply.texts("facts") if reply is not None else []:
-            text, elements = _split(line)
-            keys = {key: element for element in elements if (key := key_of(element))}
-            for key, element in keys.items():
+    for i, found in enumerate(extracted(capped, chunks, how)):
+        for fact in found or []:
+            for key, element in fact.elements.items():
                 names.setdefault(key, element)
-            facts.append(Fact(marked(run, text, chunk.shown), i, tuple(keys)))
+            facts.append(Fact(fact.text, i, tuple(fact.elements)))
     return Graph(chunks, facts, names)
-
-
-def _split(line: str) -> tuple[str, list[str]]:
-    """``fact | element; element``. A fact without elements is held by its own content words, so that it can be reached."""
-    text, _, rest = line.partition("|")
-    elements = [element.strip(" .\"'*") for element in re.split(r"[;|]", MARK.sub("", rest))]
-    elements = [element for element in elements if element]
-    if not elements:
-        elements = list(dict.fromkeys(w for w in re.findall(r"\w+", MARK.sub("", text)) if words(w)))
-    return text.strip(), elements
