@@ -57,23 +57,23 @@ def recipes() -> dict[str, str]:
     return found
 
 
-def plan_of(model: str, name: str, served: dict[str, Any]) -> Plan:
+def plan_of(model: str, name: str, served: dict[str, Any], chosen: Sequence[str]) -> Plan:
     tokens, samples, budget = LENGTHS[name]
     return Plan(
         models=(f"openai:{model}.gguf" if served else model,),
         tasks=TASKS,
         lengths=(tokens,),
-        recipes=tuple(recipes()),
+        recipes=tuple(chosen),
         samples=samples,
         budget=budget,
         settings={"context": WINDOW, **served},
     )
 
 
-def measure(model: str, name: str, end: float, served: dict[str, Any]) -> list[Row]:
+def measure(model: str, name: str, end: float, served: dict[str, Any], chosen: Sequence[str]) -> list[Row]:
     """What the store lacks, until the time is over; all rows that are there then."""
     with Store(path_of(name + SERVED if served else name), write=True, make=True) as store:
-        plan = plan_of(model, name, served)
+        plan = plan_of(model, name, served, chosen)
         store.set_fact("plan", plan.to_dict())
         if time.monotonic() < end:
             running.each_model(
@@ -143,13 +143,15 @@ def main() -> None:
     parser.add_argument("--base-url", default="", help="an endpoint that serves the model")
     parser.add_argument("--at-once", type=int, default=8, help="questions that an endpoint is asked at a time")
     parser.add_argument("--lengths", default=",".join(LENGTHS), help="runs to go on with")
+    parser.add_argument("--recipes", default="", help="only these, separated by ';'")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     options = parser.parse_args()
     end = time.monotonic() + (0.0 if options.report else options.hours * 3600)
     served = served_by(options) if options.base_url else {}
+    chosen = [one for one in recipes() if not options.recipes or one in options.recipes.split(";")]
     for name in () if options.report else options.lengths.split(","):
         try:
-            measure(options.model, name, end, served)
+            measure(options.model, name, end, served, chosen)
         except BayError as error:
             raise SystemExit(f"error: {error}") from error
     parts = []
