@@ -6,7 +6,10 @@ The ordinary way is proved against a real server in tests/contracts/test_models.
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -329,6 +332,31 @@ def test_the_first_error_of_many_is_raised():
     fault = serving(lambda p, b, h: send(h, {"error": "no"}, 500))
     with fault as server, model_at(server.url, concurrency=2) as model, pytest.raises(EndpointError, match="HTTP 500"):
         model.generate_many([PROMPT] * 5, Sampling(max_new_tokens=8))
+
+
+def test_ctrl_c_ends_calls_that_nobody_answers():
+    """The server takes requests and says nothing, for as long as the test runs: a program that waited for it would not end."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    program = (
+        "from baywindow.models.base import Message, Sampling\n"
+        "from baywindow.models.endpoint import Endpoint\n"
+        "from baywindow.models.openai_compatible import OpenAIModel\n"
+        f"endpoint = Endpoint(base_url='http://127.0.0.1:{silent.getsockname()[1]}/v1', timeout_s=600)\n"
+        "model = OpenAIModel('m', endpoint, context=1000)\n"
+        "try:\n"
+        "    model.generate_many([[Message('user', 'hello')]] * 3, Sampling(max_new_tokens=8))\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    with silent, subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as started:
+        try:
+            taken = [silent.accept()[0] for _ in range(3)]  # all three calls are under way
+            started.send_signal(signal.SIGINT)
+            assert started.communicate(timeout=60)[0] == "interrupted\n"
+        finally:
+            started.kill()
+            for one in taken:
+                one.close()
 
 
 def test_the_key_comes_from_the_named_variable_and_is_never_shown(monkeypatch):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
@@ -26,6 +25,7 @@ from baywindow.models.clock import Clock
 from baywindow.models.counting import Counter
 from baywindow.models.embedders import unit
 from baywindow.models.endpoint import Endpoint, explained, no_api
+from baywindow.models.side_by_side import side_by_side
 
 GREEDY = Sampling()
 _WINDOW_FIELDS = ("max_model_len", "context_length", "context_window")  # vLLM and SGLang; OpenRouter and Together; Groq
@@ -82,7 +82,7 @@ class OpenAIModel(LanguageModel):
         return Stream(reply.pieces(), reply.completion)
 
     def generate_many(self, prompts: Sequence[Prompt], sampling: Sampling = GREEDY) -> list[Completion]:
-        """In threads, `Endpoint.concurrency` at a time and one deadline for all; the first error is raised and ends the others."""
+        """`Endpoint.concurrency` at a time and one deadline for all; the first error, or Ctrl-C, is raised and ends the others."""
         clock, stop = Clock(sampling.seconds), threading.Event()
         clock.left()
 
@@ -93,12 +93,10 @@ class OpenAIModel(LanguageModel):
                     stream.close()
             return stream.completion
 
-        pool = ThreadPoolExecutor(max_workers=max(1, min(self.endpoint.concurrency, len(prompts))))
         try:
-            return list(pool.map(one, prompts))
+            return side_by_side(one, prompts, self.endpoint.concurrency)
         finally:
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
 
     def score(self, prompt: str | Prompt, continuation: str) -> Score:
         """Of plain text, through the completions API with ``echo``. A token that spans the border belongs to the continuation.
@@ -189,8 +187,7 @@ class EndpointEmbedder(Embedder):
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         groups = [list(texts[i : i + _EMBED_BATCH]) for i in range(0, len(texts), _EMBED_BATCH)]
-        with ThreadPoolExecutor(max_workers=min(self._endpoint.concurrency, len(groups))) as pool:
-            return unit(np.concatenate(list(pool.map(self._vectors, groups))))
+        return unit(np.concatenate(side_by_side(self._vectors, groups, self._endpoint.concurrency)))
 
     def _vectors(self, texts: list[str]) -> NDArray[np.float32]:
         with self._endpoint.slots:
