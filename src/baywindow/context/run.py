@@ -81,6 +81,11 @@ class Run:
             raise CapabilityError("this recipe needs a language model", hint="`bay search` takes retrievers that work without one")
         return self._model
 
+    @property
+    def has_model(self) -> bool:
+        """Whether a model will read what is found; `bay search` has none."""
+        return self._model is not None
+
     def note(self, text: str) -> None:
         """A remark that a person should see with the answer; the same remark is kept once."""
         if text not in self.notes:

@@ -82,6 +82,16 @@ def test_it_narrows_what_it_is_given(scripted, monkeypatch) -> None:
     assert Longembed().retrieve(Run("", corpus, scripted([])), "x", []) == []
 
 
+def test_no_stretch_is_longer_than_half_of_the_window_that_reads_it(scripted, monkeypatch) -> None:
+    monkeypatch.setattr(longembed, "_extended", lambda *what: Reading(100))
+    corpus = passkeys(1, 30)
+    model = scripted([])
+    model.context_length = 60
+    read = Longembed(k=99).retrieve(Run("", corpus, model), "pass key", None)
+    searched = Longembed(k=99).retrieve(Run("", corpus), "pass key", None)
+    assert max(len(p.text.split()) for p in read) <= 30 < max(len(p.text.split()) for p in searched) <= 98
+
+
 @pytest.mark.parametrize(("field", "value"), [("k", 0), ("method", "magic"), ("factor", 1)])
 def test_options_out_of_range_are_refused(field, value) -> None:
     with pytest.raises(ConfigError, match=field):

@@ -9,7 +9,8 @@ vector then, and what is asked about is found in its context.
 
 Departs: see the card.
 
-Shapes and units: adjoining passages of a document are joined up to ``factor`` times the embedder's window; ``k`` stretches come back.
+Shapes and units: adjoining passages of a document are joined up to ``factor`` times the embedder's window, and no further than half of
+the answering model's; ``k`` stretches come back.
 Cost: every stretch is embedded once for each question (nothing is stored), quadratic in its length.
 Errors: ConfigError for an option out of range; CapabilityError for a method that the embedder's kind of positions does not have.
 """
@@ -72,7 +73,10 @@ class Longembed(Retriever):
     def retrieve(self, run: Run, query: str, passages: list[Passage] | None) -> list[Passage]:
         embedder = _extended(self.embedder, self.method, self.factor)
         given = run.corpus.passages() if passages is None else reading_order(passages)
-        found = stretches(run.corpus, given, embedder.max_tokens - 2, embedder)
+        most = embedder.max_tokens - 2
+        if run.has_model:  # a stretch of which the reader can show a beginning only was found for nothing
+            most = min(most, run.room_without_budget() // 2)
+        found = stretches(run.corpus, given, most, embedder)
         if len(found) > MOST:
             run.note(f"longembed ranks the first {MOST} of {len(found)} stretches; let another retriever choose before it")
             found = found[:MOST]
