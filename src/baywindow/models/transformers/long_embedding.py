@@ -65,8 +65,9 @@ class LongEmbedder(Embedder):
     def _windows(self, text: str, kind: Literal["query", "passage"]) -> NDArray[np.float32]:
         spans = self._tokenizer(text, add_special_tokens=False, truncation=False, return_offsets_mapping=True, verbose=False).offset_mapping
         size = self.window - 2
-        starts = range(0, min(len(spans), self.max_tokens), size)
-        parts = [text[spans[a][0] : spans[min(a + size, len(spans)) - 1][1]] for a in starts]
+        count = min(len(spans), self.max_tokens - 2)
+        starts = [*range(0, count - size, size), max(0, count - size)]  # the last one reaches back, so that it is as long as the others
+        parts = [text[spans[a][0] : spans[min(a + size, count) - 1][1]] for a in starts]
         mean: NDArray[np.float32] = self._inner.embed(parts, kind).mean(axis=0)
         return mean
 
