@@ -61,6 +61,36 @@ def test_a_reply_without_form_is_mended_once_without_sending_the_turns_again(scr
     assert "I like tea" not in user.content
 
 
+ITEM, OTHER = '{"text": "likes tea", "turn": 1}', '{"text": "has a dog", "turn": 2}'
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["]", ",]}", ", ]}", f", {OTHER[:20]}", f", {OTHER[:-1]}", ", ", ", {", "", f", {OTHER[:-1]}, "],
+)
+def test_what_was_complete_when_a_reply_broke_off_counts(scripted, end: str) -> None:
+    """A model that is held to a list goes on after a comma, until its tokens are used up: no second call for what it has said."""
+    model = scripted([f'{{"reasoning": "tea", "facts": [{ITEM}{end}'])
+    found = Caller(model).ask(PROMPT, Facts, name="extract")
+    assert found is not None
+    assert found.facts[0] == Fact(text="likes tea", turn=1)
+    assert len(found.facts) == (2 if OTHER[:-1] in end else 1)
+    assert len(model.prompts) == 1
+
+
+@pytest.mark.parametrize(
+    "reply", [f'{{"facts": [{ITEM[:-4]}', '{"reasoning": "tea", "facts": [{"text": "likes', '{"reasoning": "te', "[", "{,}"]
+)
+def test_what_broke_off_before_anything_was_complete_is_asked_for_again(scripted, reply: str) -> None:
+    model = scripted([reply, GOOD])
+    assert Caller(model).ask(PROMPT, Facts, name="extract") is not None
+    assert len(model.prompts) == 2
+
+
+def test_a_wrong_item_that_is_not_the_last_is_not_passed_over() -> None:
+    assert read(Facts, f'{{"reasoning": "", "facts": [{{"text": "x"}}, {ITEM}')[0] is None
+
+
 def test_what_cannot_be_mended_is_none(scripted) -> None:
     model = scripted(['{"facts": 3}', "no"])
     assert Caller(model).ask(PROMPT, Facts, name="extract") is None

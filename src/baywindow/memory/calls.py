@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from baywindow.budget import Meter
 from baywindow.errors import CapabilityError, ContextLengthError
 from baywindow.models.base import LanguageModel, Message, Prompt, Sampling
-from baywindow.models.replies import json_values, without_thought
+from baywindow.models.replies import json_values, unfinished_value, without_thought
 
 Form = TypeVar("Form", bound=BaseModel)
 Examples = Sequence[tuple[str, str]]
@@ -112,7 +112,10 @@ class Caller:
 
 
 def read(form: type[Form], reply: str) -> tuple[Form | None, str]:
-    """The first JSON value of a reply that fits the form, else what is wrong with it in one line."""
+    """The first JSON value of a reply that fits the form, else what is wrong with it in one line.
+
+    Of a reply that breaks off, what was complete by then counts, if there is any of it.
+    """
     wrong = "The reply holds no JSON."
     for value in json_values(reply):
         try:
@@ -120,7 +123,22 @@ def read(form: type[Form], reply: str) -> tuple[Form | None, str]:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             wrong = f"In the reply, {'.'.join(map(str, first['loc'])) or 'the JSON'} is wrong: {first['msg']}."
-    return None, wrong
+    return _complete(form, unfinished_value(reply)), wrong
+
+
+def _complete(form: type[Form], value: Any) -> Form | None:
+    """The form of a value, if need be without the last item of a list; None if that was the only one, or if anything else is wrong."""
+    for _ in range(2):
+        try:
+            return form.model_validate(value)
+        except ValidationError as error:
+            place = error.errors(include_url=False, include_input=False)[0]["loc"]
+        match place:
+            case (str(name), int(number), *_) if number == len(value[name]) - 1 >= 1:  # ("facts", 2, "quote"): the third one lacks it
+                del value[name][-1]
+            case _:
+                return None
+    return None
 
 
 def worded(form: type[BaseModel]) -> str:
