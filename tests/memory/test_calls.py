@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from baywindow.budget import Budget, Meter
 from baywindow.errors import CapabilityError, ContextLengthError
-from baywindow.memory.calls import REPAIR_SYSTEM, Caller, read, strict_schema, worded
+from baywindow.memory.calls import REPAIR_SYSTEM, Caller, Items, read, strict_schema, worded
 from baywindow.models.base import Message
 
 
@@ -61,6 +61,9 @@ def test_a_reply_without_form_is_mended_once_without_sending_the_turns_again(scr
     assert "I like tea" not in user.content
 
 
+class Listed(Facts, Items): ...
+
+
 ITEM, OTHER = '{"text": "likes tea", "turn": 1}', '{"text": "has a dog", "turn": 2}'
 
 
@@ -71,7 +74,7 @@ ITEM, OTHER = '{"text": "likes tea", "turn": 1}', '{"text": "has a dog", "turn":
 def test_what_was_complete_when_a_reply_broke_off_counts(scripted, end: str) -> None:
     """A model that is held to a list goes on after a comma, until its tokens are used up: no second call for what it has said."""
     model = scripted([f'{{"reasoning": "tea", "facts": [{ITEM}{end}'])
-    found = Caller(model).ask(PROMPT, Facts, name="extract")
+    found = Caller(model).ask(PROMPT, Listed, name="extract")
     assert found is not None
     assert found.facts[0] == Fact(text="likes tea", turn=1)
     assert len(found.facts) == (2 if OTHER[:-1] in end else 1)
@@ -83,12 +86,18 @@ def test_what_was_complete_when_a_reply_broke_off_counts(scripted, end: str) -> 
 )
 def test_what_broke_off_before_anything_was_complete_is_asked_for_again(scripted, reply: str) -> None:
     model = scripted([reply, GOOD])
+    assert Caller(model).ask(PROMPT, Listed, name="extract") is not None
+    assert len(model.prompts) == 2
+
+
+def test_half_of_what_is_no_list_of_things_is_nothing(scripted) -> None:
+    model = scripted([f'{{"reasoning": "tea", "facts": [{ITEM}, ', GOOD])
     assert Caller(model).ask(PROMPT, Facts, name="extract") is not None
     assert len(model.prompts) == 2
 
 
 def test_a_wrong_item_that_is_not_the_last_is_not_passed_over() -> None:
-    assert read(Facts, f'{{"reasoning": "", "facts": [{{"text": "x"}}, {ITEM}')[0] is None
+    assert read(Listed, f'{{"reasoning": "", "facts": [{{"text": "x"}}, {ITEM}')[0] is None
 
 
 def test_what_cannot_be_mended_is_none(scripted) -> None:

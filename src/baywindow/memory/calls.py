@@ -25,6 +25,10 @@ ESTIMATE_MARGIN = 0.10  # of the window stays free where tokens are only estimat
 NEEDS_MODEL = 'bay.Memory(…, model="embedded"), or a system that keeps turns as they are'
 
 
+class Items(BaseModel):
+    """A form that is a list of things which stand each for itself: of a reply that breaks off, those that were complete count."""
+
+
 class Caller:
     """The model of one piece of work, with its meter. ``notes`` are remarks a person should see."""
 
@@ -114,7 +118,7 @@ class Caller:
 def read(form: type[Form], reply: str) -> tuple[Form | None, str]:
     """The first JSON value of a reply that fits the form, else what is wrong with it in one line.
 
-    Of a reply that breaks off, what was complete by then counts, if there is any of it.
+    Of `Items`, what was complete when a reply broke off counts, if there is any of it; half of anything else is nothing.
     """
     wrong = "The reply holds no JSON."
     for value in json_values(reply):
@@ -123,7 +127,7 @@ def read(form: type[Form], reply: str) -> tuple[Form | None, str]:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             wrong = f"In the reply, {'.'.join(map(str, first['loc'])) or 'the JSON'} is wrong: {first['msg']}."
-    return _complete(form, unfinished_value(reply)), wrong
+    return _complete(form, unfinished_value(reply)) if issubclass(form, Items) else None, wrong
 
 
 def _complete(form: type[Form], value: Any) -> Form | None:

@@ -24,7 +24,7 @@ from pydantic import BaseModel, Field
 from baywindow.documents.words import words
 from baywindow.errors import ConfigError
 from baywindow.memory.base import MemorySystem, at_least
-from baywindow.memory.calls import worded
+from baywindow.memory.calls import Items, worded
 from baywindow.memory.conversation import DATA_RULE, batches, conversation, defused
 from baywindow.memory.grounding import names
 from baywindow.memory.records import Recalled, Record, Turn, of_record
@@ -69,12 +69,12 @@ class Thing(BaseModel):
     stance: Stance
 
 
-class Things(BaseModel):
+class Things(Items):
     reasoning: str = Field(description="what the messages are about")
     things: list[Thing]
 
 
-class Suggestions(BaseModel):
+class Suggestions(Items):
     reasoning: str = Field(description="what the user may be after")
     suggestions: list[str]
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field
 
 from baywindow.memory.api_calls import Api, ApiCall, Demonstration, interpreted
 from baywindow.memory.base import MemorySystem, at_least
-from baywindow.memory.calls import worded
+from baywindow.memory.calls import Items, worded
 from baywindow.memory.conversation import DATA_RULE, batches, conversation, defused
 from baywindow.memory.grounding import holds
 from baywindow.memory.records import Recalled, Record, Turn, of_record
@@ -77,7 +77,7 @@ class Quote(BaseModel):
     quote: str = Field(description="the instruction, copied")
 
 
-class Quotes(BaseModel):
+class Quotes(Items):
     reasoning: str = Field(description="what is to hold from now on")
     instructions: list[Quote]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, Field
 
-from baywindow.memory.calls import worded
+from baywindow.memory.calls import Items, worded
 from baywindow.memory.conversation import DATA_RULE, batches, conversation, defused, evidence
 from baywindow.memory.dates import dated
 from baywindow.memory.grounding import attributed, holds, shares_words, unsaid
@@ -43,7 +43,7 @@ class Fact(BaseModel):
     fact: str = Field(description="the fact in one sentence")
 
 
-class Facts(BaseModel):
+class Facts(Items):
     reasoning: str = Field(description="what the messages tell")
     facts: list[Fact]
 

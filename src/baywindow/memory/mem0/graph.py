@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, Field
 
 from baywindow.documents.words import folded
-from baywindow.memory.calls import worded
+from baywindow.memory.calls import Items, worded
 from baywindow.memory.conversation import defused
 from baywindow.memory.grounding import names
 from baywindow.memory.mem0.facts import Sourced
@@ -46,7 +46,7 @@ class Edge(BaseModel):
     object: str
 
 
-class Edges(BaseModel):
+class Edges(Items):
     reasoning: str = Field(description="what the fact relates")
     edges: list[Edge]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, Field
 
 from baywindow.documents.words import words
-from baywindow.memory.calls import worded
+from baywindow.memory.calls import Items, worded
 from baywindow.memory.conversation import DATA_RULE, batches, conversation, defused
 from baywindow.memory.records import Record, Turn
 from baywindow.memory.summaries import Folding, folded
@@ -38,7 +38,7 @@ FILTER_EXAMPLES = (
 )
 
 
-class Keywords(BaseModel):
+class Keywords(Items):
     reasoning: str = Field(description="what it is about")
     keywords: list[str]
 
