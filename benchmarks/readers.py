@@ -42,7 +42,7 @@ TASKS = ("ruler.niah_single_2", "ruler.qa_1")
 LENGTHS = {"readers-4k": (4096, 10, ""), "readers-16k": (16384, 5, "calls=40")}
 SERVED = "-served"
 RUNS = RESULTS / "runs"
-COMPRESSED_TOKENS = 600  # what is left of the window beside instructions, examples and an answer
+COMPRESSED_TOKENS = 600  # about what is left of the window beside instructions and an answer
 ROOMS = {"Readers": "context/read", "Retrievers": "context/retrieve", "Compressors": "context/compress"}
 
 
@@ -163,7 +163,9 @@ def main() -> None:
             told = f"{way}: {', '.join(sorted({r.model for r in rows}))}. Measured on {where}."
             parts += [told, "", body(rows), ""] if rows else [f"{way}: not measured yet.", ""]
     legend = (
-        "Scores with 95 % bootstrap intervals; calls, tokens and seconds are medians; the gold answer's NLL follows the last call's prompt."
+        "Scores with 95 % bootstrap intervals where there are enough samples; calls, tokens and seconds are medians; the gold answer's NLL "
+        f"follows the last call's prompt. Compressors may leave {COMPRESSED_TOKENS} tokens of text; where that is many short passages, their "
+        "fences take room too, and `stuff` leaves the last ones out."
     )
     told = f"python benchmarks/readers.py --hours {options.hours:g}"
     write("readers", "Which reader, retriever and compressor for which task", "\n".join([*parts, legend]), {}, told)
