@@ -164,8 +164,8 @@ def main() -> None:
             parts += [told, "", body(rows), ""] if rows else [f"{way}: not measured yet.", ""]
     legend = (
         "Scores with 95 % bootstrap intervals where there are enough samples; calls, tokens and seconds are medians; the gold answer's NLL "
-        f"follows the last call's prompt. Compressors may leave {COMPRESSED_TOKENS} tokens of text; where that is many short passages, their "
-        "fences take room too, and `stuff` leaves the last ones out."
+        f"follows the last call's prompt. Compressors may leave {COMPRESSED_TOKENS} tokens of text; where that is many short passages, "
+        "their fences take room too, and `stuff` leaves the last ones out."
     )
     told = f"python benchmarks/readers.py --hours {options.hours:g}"
     write("readers", "Which reader, retriever and compressor for which task", "\n".join([*parts, legend]), {}, told)
