@@ -74,7 +74,7 @@ def measure(model: str, name: str, end: float, served: dict[str, Any], chosen: S
     """What the store lacks, until the time is over; all rows that are there then."""
     with Store(path_of(name + SERVED if served else name), write=True, make=True) as store:
         plan = plan_of(model, name, served, chosen)
-        store.set_fact("plan", plan.to_dict())
+        store.set_fact("plan", {**plan.to_dict(), "settings": {"context": WINDOW}})  # without what only this machine has: folder, address
         if time.monotonic() < end:
             running.each_model(
                 store,
