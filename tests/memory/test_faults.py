@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 
 from baywindow.errors import MemoryBusyError, MemoryStoreError
 from baywindow.memory.records import Record, Scope
+from baywindow.memory.store import database
 
 HERE = str(Path(__file__).parent)
 # A system whose every turn makes two facts and replaces one, so that half an add would show.
@@ -60,6 +63,23 @@ def check_whole(memory, name: str, confirmed: int) -> int:
     assert {one.text for one in found} <= {r.text for r in records if r.current}
     assert f"one of {turns[-1].text}" in {one.text for one in found}
     return len(turns)
+
+
+def test_a_journal_that_another_process_is_changing_is_waited_for(tmp_path: Path) -> None:
+    """SQLite answers "database is locked" at once there, whatever its busy time is."""
+    holder = sqlite3.connect(tmp_path / "m.sqlite", isolation_level=None, check_same_thread=False)
+    holder.execute("CREATE TABLE t (x)")
+    holder.execute("BEGIN EXCLUSIVE")
+    comer = sqlite3.connect(tmp_path / "m.sqlite", isolation_level=None, timeout=0.0)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        comer.execute("PRAGMA journal_mode = WAL")
+    release = threading.Timer(0.3, holder.execute, ["COMMIT"])
+    release.start()
+    database._to_wal(comer)
+    release.join()
+    assert comer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    comer.close()
+    holder.close()
 
 
 def test_two_writers_lose_nothing(tmp_path: Path, pairs_memory) -> None:

@@ -338,6 +338,8 @@ def test_ctrl_c_ends_calls_that_nobody_answers():
     """The server takes requests and says nothing, for as long as the test runs: a program that waited for it would not end."""
     silent = socket.create_server(("127.0.0.1", 0))
     program = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background begins with Ctrl-C ignored
         "from baywindow.models.base import Message, Sampling\n"
         "from baywindow.models.endpoint import Endpoint\n"
         "from baywindow.models.openai_compatible import OpenAIModel\n"

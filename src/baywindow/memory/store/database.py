@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from baywindow.memory.store.tables import FORM
 
 FILE = "memory.sqlite"
 WAIT_S = 600.0  # for another writer in the same home: its model may be slow
+BUSY_S = 60.0  # for another process in the middle of a transaction
 ONE_WRITER = 0x6261795F6D656D  # any number that others are unlikely to lock
 DISK_FULL = ("database or disk is full", "no space left", "disk i/o error", "could not extend file", "disk full", "quota exceeded")
 ONE_UPGRADE = threading.Lock()  # Alembic keeps what it works on in its modules: two databases at a time would get each other's tables
@@ -171,17 +174,32 @@ class Database:
             return str(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one())
 
 
+def _to_wal(connection: Any) -> None:
+    """SQLite does not wait for its busy time where two processes change the journal of a new file at once; so this does."""
+    end = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
 def _sqlite(folder: Path) -> sa.Engine:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MemoryStoreError(f"{folder} cannot be made: {error.strerror}", hint="name a folder that can be written") from None
-    engine = sa.create_engine(f"sqlite:///{folder / FILE}", connect_args={"timeout": 60.0, "check_same_thread": False})
+    engine = sa.create_engine(f"sqlite:///{folder / FILE}", connect_args={"timeout": BUSY_S, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, record: object) -> None:
         connection.isolation_level = None  # Python's own BEGIN comes too late for a consistent read
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "temp_store = MEMORY", "cache_size = -32000"):
+        _to_wal(connection)
+        for pragma in ("synchronous = FULL", "secure_delete = ON", "temp_store = MEMORY", "cache_size = -32000"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
