@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from itertools import combinations
 
 import numpy as np
@@ -12,14 +13,14 @@ import pytest
 from baywindow.budget import Budget, Meter
 from baywindow.context.condensed import Condensed, cited
 from baywindow.context.facts import EXTRACT_SYSTEM
-from baywindow.context.retrieve.g_retriever import GRetriever
+from baywindow.context.retrieve.g_retriever import GRetriever, tree
 from baywindow.context.retrieve.g_retriever.tables import parsed
 from baywindow.context.retrieve.g_retriever.told import Graph
 from baywindow.context.retrieve.g_retriever.tree import edge_prizes, node_prizes, steiner
 from baywindow.context.run import Run
 from baywindow.documents.base import Document
 from baywindow.documents.memory import InMemory
-from baywindow.errors import ConfigError, SourceError
+from baywindow.errors import ConfigError, MissingExtraError, SourceError
 from baywindow.models.base import Embedder
 
 pytest.importorskip("pcst_fast", reason="needs pcst_fast")
@@ -205,6 +206,15 @@ def test_a_fact_with_one_element_leads_to_its_own_words(scripted) -> None:
     graph.add("It rains.", passage, [0])
     graph.add("Rain and snow are water.", passage, [0, 1])
     assert (graph.names, graph.ends, graph.of) == (["rain", "snow", "It rains."], [(0, 2), (0, 1)], [0, 1])
+
+
+def test_a_missing_solver_costs_no_call(scripted, private_cache, monkeypatch) -> None:
+    tree.solver.cache_clear()
+    monkeypatch.setitem(sys.modules, "pcst_fast", None)  # as if it were not installed
+    run = Run("q", story(), scripted(extracting))
+    with pytest.raises(MissingExtraError, match="graph"):
+        GRetriever().retrieve(run, "boats", None)
+    assert run.model.prompts == []
 
 
 def test_a_graph_that_lacks_a_file_is_no_text(scripted) -> None:

@@ -28,7 +28,7 @@ from baywindow.context.capped import check_options
 from baywindow.context.condensed import written
 from baywindow.context.retrieve.g_retriever.tables import EDGE_COLUMNS, NODE_COLUMNS, Row, sources_called, table
 from baywindow.context.retrieve.g_retriever.told import Graph, built
-from baywindow.context.retrieve.g_retriever.tree import edge_prizes, node_prizes, steiner
+from baywindow.context.retrieve.g_retriever.tree import edge_prizes, node_prizes, solver, steiner
 from baywindow.context.run import Run
 from baywindow.context.stages import reading_order
 from baywindow.documents.base import Corpus, Passage
@@ -88,6 +88,7 @@ class GRetriever(Retriever):
 
     def _of_text(self, run: Run, query: str, passages: list[Passage] | None) -> list[Passage]:
         """The facts of the tree by their passages, the passage with the likest fact first."""
+        solver()  # before calls are paid for: it may be missing
         source = None if passages is None else reading_order(passages)
         graph = built(run, source, self.chunk_tokens, self.facts_tokens, self.max_calls)
         if not graph.facts:

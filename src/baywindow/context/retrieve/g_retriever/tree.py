@@ -59,7 +59,7 @@ def steiner(
             costs.append(cost - float(edge_worth[i]))
             of_pair.append(i)
     prizes = np.concatenate([node_worth, [float(edge_worth[i]) - cost for i in virtual]])
-    vertices, chosen = _pcst()(np.array(pairs, dtype=np.int64), prizes, np.array(costs), -1, 1, "gw", 0)
+    vertices, chosen = solver()(np.array(pairs, dtype=np.int64), prizes, np.array(costs), -1, 1, "gw", 0)
     # An edge stands for itself if it was taken as an edge, or if its node was taken.
     kept = {of_pair[int(i)] for i in chosen if of_pair[int(i)] not in virtual} | {virtual[int(v) - count] for v in vertices if v >= count}
     nodes = {int(v) for v in vertices if v < count} | {end for i in kept for end in ends[i]}
@@ -67,7 +67,7 @@ def steiner(
 
 
 @functools.cache
-def _pcst() -> Any:
+def solver() -> Any:
     """The solver, once it has solved a tree with a known answer: pcst_fast 1.0.10 returns other numbers beside numpy 2, without a word."""
     try:
         from pcst_fast import pcst_fast
