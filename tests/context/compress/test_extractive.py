@@ -1,4 +1,4 @@
-"""`extractive`: the sentences that share the question's words or meaning stay, in the order of the text."""
+"""`extractive`: the sentences that share the question's words or meaning stay; passages come best first, sentences as they stood."""
 
 from __future__ import annotations
 
@@ -60,6 +60,19 @@ def test_meaning_finds_what_shares_no_word(corpus, scripted) -> None:
     run.corpus.embed_query = lambda query: np.array([1.0, 0.0], dtype=np.float32)
     (kept,) = Extractive(budget_tokens=3).compress(run, list(run.corpus.passages()))
     assert kept.text == "Boats came in."
+
+
+@pytest.mark.parametrize(("question", "first"), [("pier closed in 1987", "b"), ("cheap fish", "c"), ("boats", "a")])
+def test_the_passage_with_the_best_sentence_comes_first(corpus, scripted, question, first) -> None:
+    """Ranks of passages must outlive compression: a reader whose window is too small leaves the last ones out."""
+    run = Run(
+        question,
+        corpus(a="Boats came in. It rained.", b="The pier was closed in 1987. It froze.", c="Fish was cheap. It snowed."),
+        scripted([]),
+    )
+    kept = Extractive(budget_tokens=16, by="words").compress(run, list(run.corpus.passages()))
+    assert len(kept) == 3
+    assert kept[0].source == first
 
 
 def test_everything_that_fits_is_left_as_it_is(run) -> None:

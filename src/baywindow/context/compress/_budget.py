@@ -24,7 +24,7 @@ def share(run: Run, options: Budgeted, passages: Sequence[Passage]) -> tuple[int
 
 
 def best_units(run: Run, passages: Sequence[Passage], ranked: Sequence[Unit], budget: int, joint: str = GAP) -> list[Passage]:
-    """The longest beginning of ``ranked`` (best first) whose text stays within the budget, as passages in the order given."""
+    """The longest beginning of ``ranked`` (best first) whose text stays within the budget, as passages, that of the best unit first."""
     return longest(len(ranked), budget, lambda n: kept_of(passages, ranked[:n], joint), run)
 
 
@@ -37,11 +37,11 @@ def longest(most: int, budget: int, make: Callable[[int], list[Passage]], run: R
 
 
 def kept_of(passages: Sequence[Passage], units: Sequence[Unit], joint: str = GAP) -> list[Passage]:
-    """The passages with only these units of them left; those of which nothing is left are gone."""
+    """The passages with only these units of them left, in the order of each one's first unit; those without one are gone."""
     spans: dict[int, list[tuple[int, int]]] = {}
     for unit in units:
         spans.setdefault(unit.passage, []).append(unit.span)
-    made = (narrowed(passages[i], sorted(spans[i]), joint) for i in sorted(spans))
+    made = (narrowed(passages[i], sorted(spans[i]), joint) for i in spans)
     return [p for p in made if p is not None]
 
 

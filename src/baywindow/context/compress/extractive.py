@@ -2,8 +2,8 @@
 
 Paper: Jha 2024, Characterizing Prompt Compression Methods for Long Context Inference, arXiv 2407.08892.
 
-Idea: score every sentence against the question; keep the best until the budget is full; leave them in the order of the text. Nothing
-is rewritten and no sentence is cut, so names, numbers and syntax survive.
+Idea: score every sentence against the question; keep the best until the budget is full; within a passage they stay in the order of the
+text. Nothing is rewritten and no sentence is cut, so names, numbers and syntax survive.
 
 Departs: see the card.
 

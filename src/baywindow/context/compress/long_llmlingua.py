@@ -83,12 +83,12 @@ class LongLlmlingua(Budgeted, Compressor):
         alone = read_alone(run, scorer, passages)
         if alone is None:
             return Extractive(budget_tokens=budget, by="words").compress(run, passages)
-        best = self._coarse(run, passages, [reading.worth for reading in alone], budget)
-        ranked = self._fine(run, scorer, [passages[i] for i in best], [alone[i] for i in best], budget)
+        numbers = self._coarse(run, passages, [reading.worth for reading in alone], budget)
+        best = [passages[i] for i in numbers]
+        ranked = self._fine(run, scorer, best, [alone[i] for i in numbers], budget)
         if ranked is None:
             return Extractive(budget_tokens=budget, by="words").compress(run, passages)
-        kept = best_units(run, [passages[i] for i in best], ranked, budget, " ")
-        kept = self._ordered(kept, passages)
+        kept = self._ordered(best_units(run, best, ranked, budget, " "), passages, best)
         say_dropped(run, self.card.name, given, passages, kept)
         return kept
 
@@ -115,16 +115,12 @@ class LongLlmlingua(Budgeted, Compressor):
                 queue.append(((rank + 1) / len(worth) / shares[i], i, alone[i].words[int(at)]))
         return [Unit(i, *span) for _, i, span in sorted(queue, key=lambda entry: entry[:2])]
 
-    def _ordered(self, kept: list[Passage], passages: list[Passage]) -> list[Passage]:
-        if self.order == "original":
-            place = {p.key: i for i, p in enumerate(passages)}
-            starts = [(p.source, p.start, i) for i, p in enumerate(passages)]
-
-            def given(p: Passage) -> int:
-                return place.get(p.key, max((i for source, start, i in starts if source == p.source and start <= p.start), default=0))
-
-            return sorted(kept, key=given)
-        return kept if self.order == "sort" else kept[::2] + kept[1::2][::-1]
+    def _ordered(self, kept: list[Passage], given: list[Passage], best: list[Passage]) -> list[Passage]:
+        order = given if self.order == "original" else best
+        kept = sorted(
+            kept, key=lambda k: next(i for i, p in enumerate(order) if p.source == k.source and p.start <= k.start and k.end <= p.end)
+        )
+        return kept[::2] + kept[1::2][::-1] if self.order == "two_stage" else kept
 
 
 @dataclass(frozen=True)
