@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from baywindow.memory.records import Scope
 from baywindow.models.base import Embedder, LanguageModel
 from baywindow.models.embedders import embedded_folder
 
-NO_MODEL = "http://127.0.0.1:9/v1"  # nobody answers there, and nobody is asked
+NO_MODEL = ("http://127.0.0.1:9/v1", "none")  # nobody answers there, and nobody is asked
 START_S = 120.0
 
 
@@ -102,12 +103,9 @@ def facts(embedder: Embedder, model: LanguageModel, model_name: str, task: Begin
     python = environment(cache_dir("bench"), sysconfig.get_path("purelib"))
     if not isinstance(python, Path):
         return {"error": python}
-    return {
-        "turns": sum(map(len, task.steps)),
-        "n": len(task.questions),
-        "ours": _our_facts(embedder, model, task),
-        "mem0ai": _their_facts(python, model_name, task),
-    }
+    told_of = {"turns": sum(map(len, task.steps)), "n": len(task.questions)}
+    theirs = _their_facts(python, model_name, task)
+    return told_of | {"mem0ai": theirs, "ours": _our_facts(embedder, model, task)}
 
 
 def _our_facts(embedder: Embedder, model: LanguageModel, task: Beginning) -> dict[str, Any]:
@@ -132,7 +130,7 @@ def _our_facts(embedder: Embedder, model: LanguageModel, task: Beginning) -> dic
 
 
 def _their_facts(python: Path, model_name: str, task: Beginning) -> dict[str, Any]:
-    with served(model_name) as base_url, peer(python, base_url) as worker:
+    with served(model_name) as endpoint, peer(python, endpoint) as worker:
         answers = []
         for step in task.steps:
             if time.monotonic() > task.end:
@@ -155,9 +153,10 @@ def as_theirs(message: dict[str, Any]) -> dict[str, str]:
 
 
 @contextmanager
-def peer(python: Path, base_url: str) -> Iterator[Peer]:
+def peer(python: Path, endpoint: tuple[str, str]) -> Iterator[Peer]:
+    """mem0ai with an empty store of its own, and a model: an address and a name there."""
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        worker = Peer(python, embedded_folder(), Path(folder), base_url)
+        worker = Peer(python, embedded_folder(), Path(folder), *endpoint)
         try:
             answered(worker, {"embed": "warm up"})
             yield worker
@@ -173,30 +172,28 @@ def answered(worker: Peer, request: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def served(model: str) -> Iterator[str]:
-    """`bay serve` with a model on a free port of this machine, ended afterwards."""
+def served(model: str) -> Iterator[tuple[str, str]]:
+    """`bay serve` with a model on a free port of this machine, ended afterwards: its address, and the model's name there."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(Path(sys.executable).with_name("bay")), "serve", "--model", model, "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait_for(port, server)
-        yield f"http://127.0.0.1:{port}/v1"
+        yield f"http://127.0.0.1:{port}/v1", _first_model(port, server)
     finally:
         server.terminate()
         server.wait(timeout=30)
 
 
-def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+def _first_model(port: int, server: subprocess.Popen[bytes]) -> str:
     end = time.monotonic() + START_S
     while time.monotonic() < end and server.poll() is None:
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5).close()
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5) as reply:
+                return str(json.load(reply)["data"][0]["id"])
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)
-        else:
-            return
     raise RuntimeError("bay serve did not start")
 
 

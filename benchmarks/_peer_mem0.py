@@ -1,8 +1,8 @@
 """mem0ai 2.2.1 in an environment of its own: this file makes the environment, and runs inside it as a worker.
 
-Worker: `python _peer_mem0.py EMBEDDER_FOLDER STORE_FOLDER LLM_BASE_URL` reads one JSON request a line and answers with one JSON line. It
-imports nothing of Baywindow. Vectors are in Qdrant's own in-process store; telemetry is off; torch and sentence-transformers are borrowed,
-so that both sides embed with the same weights.
+Worker: `python _peer_mem0.py EMBEDDER_FOLDER STORE_FOLDER LLM_BASE_URL LLM` reads one JSON request a line and answers with one JSON line.
+It imports nothing of Baywindow. Vectors are in Qdrant's own in-process store; telemetry is off; torch and sentence-transformers are
+borrowed, so that both sides embed with the same weights.
 
 What could not be had without a network: spaCy's en_core_web_sm, which its entity links and lemmas need and which is on no package index
 under its authors' name (without it the package leaves both out), and the stop words of fastembed's BM25, which are left empty.
@@ -24,8 +24,8 @@ PINS = (f"mem0ai=={VERSION}", "fastembed==0.9.1")
 
 
 class Peer(Worker):
-    def __init__(self, python: Path, embedder: Path, store: Path, base_url: str) -> None:
-        super().__init__(python, __file__, embedder, store, base_url)
+    def __init__(self, python: Path, embedder: Path, store: Path, base_url: str, model: str) -> None:
+        super().__init__(python, __file__, embedder, store, base_url, model)
 
 
 def environment(root: Path, borrowed: str) -> Path | str:
@@ -38,7 +38,7 @@ def environment(root: Path, borrowed: str) -> Path | str:
     return made
 
 
-def worker(embedder: str, store: str, base_url: str) -> None:
+def worker(embedder: str, store: str, base_url: str, model: str) -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever it prints is no answer
     os.environ |= {"MEM0_TELEMETRY": "False", "MEM0_DIR": store}
     from mem0 import Memory
@@ -46,7 +46,7 @@ def worker(embedder: str, store: str, base_url: str) -> None:
     settings = {
         "vector_store": {"provider": "qdrant", "config": {"path": f"{store}/qdrant", "embedding_model_dims": 384, "on_disk": True}},
         "embedder": {"provider": "huggingface", "config": {"model": embedder, "embedding_dims": 384, "model_kwargs": {"device": "cpu"}}},
-        "llm": {"provider": "openai", "config": {"model": "local", "api_key": "none", "openai_base_url": base_url, "max_tokens": 512}},
+        "llm": {"provider": "openai", "config": {"model": model, "api_key": "none", "openai_base_url": base_url, "max_tokens": 512}},
         "history_db_path": f"{store}/history.db",
     }
     memory = Memory.from_config(settings)

@@ -87,7 +87,8 @@ def ours(model: TransformersModel, sample: Sample, name: str, embedder: Any, bud
     wall, cpu = time.perf_counter(), time.process_time()
     kept = technique.compress(run, passages)  # type: ignore[attr-defined]
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return {"text": "\n\n".join(p.text for p in kept), "seconds": wall, "cpu": cpu}
+    tokens = sum(model.count_tokens(p.text) for p in kept)  # what the budget is of: the passages' texts, without what joins them
+    return {"text": "\n\n".join(p.text for p in kept), "tokens": tokens, "seconds": wall, "cpu": cpu}
 
 
 def compress(options: argparse.Namespace, rows: Rows) -> None:
@@ -122,7 +123,7 @@ def compress(options: argparse.Namespace, rows: Rows) -> None:
             else:
                 result = ours(models[dtype], sample, method, embedder, budget)
             text = result.pop("text", "")
-            rows.add({**key, **result, "kept": sample.answer in text, "tokens": model.count_tokens(text), "budget": budget})
+            rows.add({**key, "tokens": model.count_tokens(text), **result, "kept": sample.answer in text, "budget": budget})
             print(f"{n} {method}: {rows.rows[-1]}", flush=True)
     peer.close()
 

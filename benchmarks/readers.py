@@ -42,7 +42,7 @@ TASKS = ("ruler.niah_single_2", "ruler.qa_1")
 LENGTHS = {"readers-4k": (4096, 10, ""), "readers-16k": (16384, 5, "calls=40")}
 SERVED = "-served"
 RUNS = RESULTS / "runs"
-COMPRESSED_TOKENS = 600  # about what is left of the window beside instructions and an answer
+COMPRESSED_TOKENS = 400  # with the fences of many short passages what is left of the window beside instructions and an answer
 ROOMS = {"Readers": "context/read", "Retrievers": "context/retrieve", "Compressors": "context/compress"}
 
 
