@@ -140,3 +140,29 @@ def test_a_model_is_loaded_when_it_is_needed_and_not_to_count(scripted) -> None:
     assert caller.window(8192) == model.context_length
     with pytest.raises(CapabilityError, match="needs a language model"):
         Caller(None).say(PROMPT, name="x")
+
+
+def test_a_reply_in_circles_is_ended_and_not_shown_to_the_model_again(scripted) -> None:
+    """A string that never closes: no form can be read of it, and asked to mend it the model would go on with it."""
+    model = scripted(['{"reasoning": "' + "They are friends and went to a group. " * 40])
+    caller = Caller(model)
+    assert caller.ask(PROMPT, Facts, name="extract", max_new_tokens=300) is None
+    assert len(model.prompts) == 1
+    assert caller.meter.generated_tokens < 60
+
+
+def test_what_a_list_held_before_it_went_in_circles_counts(scripted) -> None:
+    class Listed(Items):
+        facts: list[Fact]
+
+    same = ", ".join(f'{{"text": "Caroline likes tea and cake", "turn": {n}}}' for n in range(2, 50))
+    caller = Caller(scripted(['{"facts": [{"text": "Tom has a dog", "turn": 1}, ' + same]))
+    found = caller.ask(PROMPT, Listed, name="extract", max_new_tokens=400)
+    assert found is not None
+    assert found.facts[0].text == "Tom has a dog"
+    assert 1 < len(found.facts) < 10
+
+
+def test_plain_text_is_never_ended(scripted) -> None:
+    verse = " ".join(["Row, row, row your boat gently down the stream."] * 9)
+    assert Caller(scripted([verse])).say(PROMPT, name="sing") == verse

@@ -1,8 +1,8 @@
 """Model calls of a memory system: metered, never larger than the window, and with replies checked against a form.
 
 A form is a pydantic model, its fields in the order the model writes them: a field for reasoning first helps small models most. A
-reply that does not fit is shown to the model once more, alone, with the form; if that fails too the answer is None, and the system
-falls back on what the user said.
+reply that does not fit is shown to the model once more, alone, with the form; if that fails too, or the reply went in circles, the answer
+is None, and the system falls back on what the user said.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from baywindow.budget import Meter
 from baywindow.errors import CapabilityError, ContextLengthError
 from baywindow.models.base import LanguageModel, Message, Prompt, Sampling
+from baywindow.models.circles import in_circles, read_until_circling
 from baywindow.models.replies import json_values, unfinished_value, without_thought
 
 Form = TypeVar("Form", bound=BaseModel)
@@ -95,7 +96,8 @@ class Caller:
         asked = Sampling(
             max_new_tokens=new_tokens, seconds=self.meter.seconds_left(), stop=stop, json_schema=schema, examples=tuple(examples)
         )
-        done = self.model.generate(prompt, asked).completion
+        stream = self.model.generate(prompt, asked)
+        done = read_until_circling(stream) if schema is not None else stream.completion
         self.meter.charge(done.prompt_tokens, done.generated_tokens, estimated=done.estimated)
         return without_thought(done.text)
 
@@ -106,7 +108,7 @@ class Caller:
         if not reply:
             return None
         found, wrong = read(form, reply)
-        if found is not None:
+        if found is not None or in_circles(reply):  # shown its own circle, a model goes on in it
             return found
         again = (Message("system", REPAIR_SYSTEM), Message("user", f"Reply:\n{reply}\n\n{wrong}\n{worded(form)}"))
         if self.room(again, max_new_tokens) < 0:
