@@ -91,11 +91,15 @@ class Beginning:
 
     @classmethod
     def of(cls, turns: int, most: int, end: float) -> Beginning:
-        talk = next(iter(talks().values()))
+        """Of the conversation whose beginning answers the most questions."""
+
+        def answered(talk: Talk) -> tuple[Question, ...]:
+            held = {str(message["ref"]) for message in talk.messages[:turns]}
+            return tuple(q for q in asked(0) if q.talk == talk.name and held.issuperset(q.evidence))
+
+        talk = max(talks().values(), key=lambda one: len(answered(one)))
         some = tuple(talk.messages[:turns])
-        held = {str(message["ref"]) for message in some}
-        answered = tuple(q for q in asked(0) if q.talk == talk.name and held.issuperset(q.evidence))
-        return cls(talk.name, tuple(some[at : at + 2] for at in range(0, len(some), 2)), answered[: most or None], end)
+        return cls(talk.name, tuple(some[at : at + 2] for at in range(0, len(some), 2)), answered(talk)[: most or None], end)
 
 
 def facts(embedder: Embedder, model: LanguageModel, model_name: str, task: Beginning) -> dict[str, Any]:

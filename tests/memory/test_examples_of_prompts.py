@@ -46,4 +46,5 @@ def test_an_example_that_a_model_copies_is_refused_as_a_fact(scripted):
     copied = facts.EXAMPLES[-1][1]
     talk = Talk(Mem0(summary_every=0), scripted(by_rules({facts.SYSTEM: copied})))
     talk.add("I live in Rome.")
-    assert talk.texts() == []
+    assert talk.texts("fact") == []
+    assert talk.texts() == ["Anna: I live in Rome."]

@@ -125,11 +125,25 @@ def test_the_same_fact_twice_is_one_memory(mem0):
         fact(7, "", "Anna lives in Rome."),
     ],
 )
-def test_what_no_turn_says_is_refused(mem0, invented):
+def test_what_no_turn_says_is_refused_and_what_was_said_is_kept(mem0, invented):
     talk = mem0(found(invented))
     talk.add("I live in Rome.")
-    assert talk.texts(past=True) == []
+    assert talk.texts(past=True) == ["Anna: I live in Rome."]
     assert "refused" in talk.notes[0]
+
+
+def test_only_a_turn_without_a_fact_is_kept_as_said_when_another_fact_is_refused(mem0):
+    talk = mem0(found(fact(1, "I live in Rome", "Anna lives in Rome."), fact(2, "I went to Paris", "Tom went to Paris.")))
+    talk.add("I live in Rome.", {"content": "I went to Oslo.", "name": "Tom"})
+    assert talk.texts("fact") == ["Anna lives in Rome."]
+    assert talk.texts("said") == ["Tom: I went to Oslo."]
+    assert talk.recall("Where did Tom go?")[0] == "Tom: I went to Oslo."
+
+
+def test_a_greeting_is_not_kept(mem0):
+    talk = mem0(found())
+    talk.add("Good morning!")
+    assert talk.texts() == []
 
 
 def test_a_wrong_number_is_forgiven_where_the_words_show_the_turn(mem0):

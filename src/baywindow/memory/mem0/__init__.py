@@ -45,7 +45,7 @@ FOLDING = Folding(
         "DELETE puts the new fact in the place of the one it contradicts, which stays as history: deleting alone loses both",
         "what is said about an earlier time never replaces what was said later: turns may arrive late",
         "the operation is a checked form, not a tool call, and a fact without neighbours is added without asking: small models",
-        "a fact without a legible decision is added, and turns whose facts are illegible are kept as said: nothing may be lost",
+        "a fact without a legible decision is added, and turns whose facts are illegible or refused are kept as said: nothing may be lost",
         "the summary is renewed every 20 turns with the work at hand, not by a process of its own: one transaction",
         "edges are matched by name, and found by words and meaning of the whole edge: no graph database is needed",
     ),
@@ -67,10 +67,8 @@ class Mem0(MemorySystem):
         spoken = [turn for turn in turns if turn.role != "system" and turn.text.strip()]
         how = Extraction(recent_turns=self.recent_turns, turns_per_call=self.turns_per_call)
         for found in extract(work, how, spoken, summary):
-            if found.facts is None:
-                for turn in found.turns:
-                    work.add(SAID, turn.line, [turn], reason="no facts could be read from the reply; kept as said")
-                continue
+            for turn in found.as_said:
+                work.add(SAID, turn.line, [turn], reason=f"{found.reason}; kept as said")
             for fact in found.facts:
                 settle(work, fact, self.similar)
             if self.graph:

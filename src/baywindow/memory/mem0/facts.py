@@ -59,10 +59,11 @@ class Sourced:
 
 @dataclass(frozen=True)
 class Found:
-    """The facts of some turns; None if the reply could not be read."""
+    """The facts of some turns; the turns of which a model made nothing that can be used, to be kept as they were said, and why."""
 
-    turns: tuple[Turn, ...]
-    facts: tuple[Sourced, ...] | None
+    facts: tuple[Sourced, ...] = ()
+    as_said: tuple[Turn, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +80,13 @@ def extract(work: Work, how: Extraction, turns: Sequence[Turn], summary: str) ->
         for batch in batches(pair, lambda some: work.room(_prompt("", (), some), FACTS_TOKENS)):
             context, told = _context(work, earlier, batch, summary)
             reply = work.ask(_prompt(told, context, batch), Facts, name="mem0 facts", max_new_tokens=FACTS_TOKENS, examples=EXAMPLES)
-            known = (*evidence([*context, *batch]), told)
-            yield Found(tuple(batch), None if reply is None else _sourced(work, reply.facts, batch, known))
+            if reply is None:
+                yield Found((), tuple(batch), "no facts could be read from the reply")
+                continue
+            facts = _sourced(work, reply.facts, batch, (*evidence([*context, *batch]), told))
+            borne_out = {fact.turn.id for fact in facts}
+            spoiled = () if len(facts) == len(reply.facts) else tuple(turn for turn in batch if turn.id not in borne_out)
+            yield Found(facts, spoiled, "facts about it were refused" if spoiled else "")
         earlier = [*earlier, *pair][-how.recent_turns :] if how.recent_turns else []
 
 
