@@ -179,13 +179,14 @@ def _table(rows: list[dict[str, Any]]) -> str:
     for name, some in of.items():
         if not some:
             failed = next((r["error"] for r in rows if f"{r['method']}, {r['dtype']}" == name and "error" in r), "not measured")
-            lines.append([name, failed, "", "", "", "", ""])
+            lines.append([name, failed, "", "", "", "", "", ""])
             continue
         speed = {k: sum(r["given"] for r in some) / sum(r[k] for r in some) for k in ("seconds", "cpu")}
         cells = [f"{speed['seconds']:.0f}", f"{speed['cpu']:.0f}", *_ratios(some, of), shown([float(r["kept"]) for r in some])]
         cells.append(f"{sum(r['tokens'] for r in some) / sum(r['budget'] for r in some):.2f}")
-        lines.append([name, *cells])
-    head = ("method", "tokens/s, wall", "tokens/s, CPU", "× LongLLMLingua's, wall", "CPU", "needle kept whole", "tokens ÷ budget")
+        failures = sum("error" in r and f"{r['method']}, {r['dtype']}" == name for r in rows)
+        lines.append([name, *cells, failures])
+    head = ("method", "tokens/s, wall", "tokens/s, CPU", "× LongLLMLingua's, wall", "CPU", "needle kept whole", "tokens ÷ budget", "errors")
     tokens = sum(r["given"] for r in good) / max(1, len(good))
     title = (
         f"Compression to a quarter, {tokens:.0f} tokens a sample, scored by the same weights, one thread. CPU seconds are the process's "
