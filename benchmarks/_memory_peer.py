@@ -23,8 +23,9 @@ from _memory_retrieval import DEPTHS, asked, percentiles, refs_of, timed, turns_
 from _peer_mem0 import Peer, environment
 
 from baywindow.home import cache_dir
+from baywindow.memory.mem0 import SAID
 from baywindow.memory.memory import Memory
-from baywindow.memory.records import Scope
+from baywindow.memory.records import Record, Scope
 from baywindow.models.base import Embedder, LanguageModel
 from baywindow.models.embedders import embedded_folder
 
@@ -122,7 +123,7 @@ def _our_facts(embedder: Embedder, model: LanguageModel, task: Beginning) -> dic
                 break
             with timed(add_s):
                 memory.add(step, scope)
-        made = sum(one.id.startswith("m") for one in memory.list(scope))
+        made = [one for one in memory.list(scope) if isinstance(one, Record)]
         refs = refs_of(memory, scope)
         for question in task.questions:
             with timed(search_s):
@@ -130,7 +131,7 @@ def _our_facts(embedder: Embedder, model: LanguageModel, task: Beginning) -> dic
             found.append(turns_under(refs, hits))
     if not add_s:
         return {"error": "no time was left"}
-    return told(task.questions, found, add_s, search_s) | {"made": made}
+    return told(task.questions, found, add_s, search_s) | {"made": len(made), "as_said": sum(one.kind == SAID for one in made)}
 
 
 def _their_facts(python: Path, model_name: str, task: Beginning) -> dict[str, Any]:

@@ -103,7 +103,11 @@ def peer_facts(told: Row) -> str:
     what = f"{told['turns']} turns, two a call; mem0ai asks the model through `bay serve`. Its memories rest on the turns of their call."
     if failed := ours.get("error") or theirs.get("error"):
         return f"{head}\n\n{what} Not compared: {failed}"
-    made = f"Memories made: {ours['made']} by `mem0`, {theirs['made']} by mem0ai. Errors of mem0ai: {len(theirs['errors'])}."
+    said = f"{ours['as_said']} of" if "as_said" in ours else "among"
+    made = (
+        f"Memories made: {ours['made']} by `mem0`, {theirs['made']} by mem0ai. Turns of which the model made no fact that they bear out "
+        f"are kept as said; they are {said} those of `mem0`. Errors of mem0ai: {len(theirs['errors'])}."
+    )
     return f"{head}\n\n{what}\n\n{_beside(told)}\n\n{made}"
 
 
