@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from baywindow.context.cite import cite, quote_best, sentences, words
 from baywindow.documents.base import Passage
 
@@ -96,3 +98,18 @@ def test_a_reply_of_nothing_but_a_mark_is_answered_with_the_passage_s_own_words(
     assert cited.citations[0].quote == "The pier opened in 1902."
     assert cited.citations[0].verified
     assert "wrote no words" in cited.notes[0]
+
+
+@pytest.mark.parametrize("reply", ["[1] pier:1", "passage from pier:1 [1]", "[1] Pier:1\n[2] Other, page 4", "[1] [2]", "[2] [1]"])
+def test_a_reply_of_marks_and_places_is_answered_with_the_passage_s_own_words(corpus, reply):
+    """Seen with a 0.5B model: asked for a town, it writes "[1] Document 85:1"; of several marks the nearest sentence is taken."""
+    store, shown = numbered(corpus)
+    cited = cite(reply, "when did the pier open", shown, store)
+    assert cited.text == f"“The pier opened in 1902.” {reply}"
+    assert "wrote no words" in cited.notes[0]
+
+
+@pytest.mark.parametrize("reply", ["1 [1]", "1902 [1]", "the pier [1]", "pier: yes [1]", "[1] pier:1 opened", "page 4 [2]"])
+def test_short_answers_stay_as_they_are(corpus, reply):
+    store, shown = numbered(corpus)
+    assert cite(reply, "when did the pier open", shown, store).text == reply

@@ -45,9 +45,10 @@ def cite(text: str, question: str, numbered: Mapping[int, Passage], corpus: Corp
     if not any(True for _ in marks(text)) and (n := _best_support(text, question, numbered)) is not None:
         text = f"{text.rstrip()} [{n}]"
         notes.append("the model marked no source; the passage that shares most words with its answer is cited")
-    if numbers := _only_marks(text):
-        quoted = _citation(numbers[0], question, question, numbered[numbers[0]], corpus)
-        text = f"“{quoted.quote}” {text.strip()}"
+    if numbers := _only_named(text, numbered):
+        asked = words(question)
+        quotes = [_citation(n, question, question, numbered[n], corpus).quote for n in numbers]
+        text = f"“{max(quotes, key=lambda quote: len(words(quote) & asked))}” {text.strip()}"
         notes.append("the model named a passage and wrote no words; the passage's nearest sentence stands for its answer")
     found: dict[int, Citation] = {}
     for statement, n in _statements(text):
@@ -85,9 +86,14 @@ def marks(text: str) -> Iterator[int]:
             yield int(n)
 
 
-def _only_marks(text: str) -> list[int]:
-    """The marks of a text that holds nothing else, else none."""
-    return [] if words(MARK.sub(" ", text)) else list(marks(text))
+def _only_named(text: str, numbered: Mapping[int, Passage]) -> list[int]:
+    """The marks of a text that holds nothing but marks, or marks and where passages come from ("[1] report.txt:3"), else none."""
+    found = list(dict.fromkeys(marks(text)))
+    said = words(MARK.sub(" ", text)) - {"passage"}
+    places = [numbered[n].place for n in found]
+    # File and line or page: the name of a file alone may be the answer.
+    whole = any(words(place.rpartition("/")[2]) <= said for place in places)
+    return found if not said or (whole and said <= words(" ".join(places))) else []
 
 
 def _without(text: str, unknown: set[int]) -> str:

@@ -53,5 +53,6 @@ class Rag(Budgeted, Reader):
         share = self.budget_of(run.model.context_length)
         packed = pack_one(run, found, partial(question_frame, run), self.max_new_tokens, limit_tokens=share)
         if packed.left_out_passages:
-            run.note(f"{packed.left_out_passages} of {len(found)} retrieved passages did not fit {share} tokens and were left out")
+            most = min(share, run.room_without_budget())
+            run.note(f"{packed.left_out_passages} of {len(found)} retrieved passages did not fit {most} tokens and were left out")
         return answer(run, packed, "rag", self.max_new_tokens) or ""
