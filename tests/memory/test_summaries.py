@@ -38,10 +38,11 @@ def test_a_summary_grows_from_the_old_one_and_the_turns(scripted):
 
 
 def test_more_turns_than_a_window_are_folded_in_parts_in_order(scripted):
-    model = scripted(lambda prompt: summary("word " * 20), context_length=190)
+    words = ["word", *"abcdefghijklmnopqrs"]  # a reply of one word twenty times would be ended as a circle
+    model = scripted(lambda prompt: summary(" ".join(words)), context_length=190)
     some = turns(*(f"w{n} " + "word " * 20 for n in range(6)))
     (text, left), _ = run(model, "", some)
-    assert (text.split(), left) == (["word"] * 20, [])
+    assert (text.split(), left) == (words, [])
     assert len(model.prompts) > 2
     assert {asked.max_new_tokens for asked in model.samplings} == {HOW.reply_tokens}  # room for what the summary grows by
     together = " ".join(prompt[-1].content for prompt in model.prompts)

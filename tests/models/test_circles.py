@@ -29,6 +29,9 @@ PROSE = (
         ("ha " * 5, False),
         ("", False),
         (ITEM.format(n=1) * 3 + "and an end", False),  # over
+        ("[" + ", ".join(map(str, range(1, 60))), False),  # a list of numbers is none
+        ("[" + ", ".join(f'"m{n}"' for n in range(1, 60)), False),  # nor one of names that are counted on
+        ("[" + "7, " * 60, True),
     ],
 )
 def test_worked_examples(text: str, expected: bool) -> None:

@@ -9,25 +9,35 @@ Only for replies that Baywindow asks for and reads itself: what a user sees is n
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from baywindow.models.base import Completion, Stream
 
 LEAST_CHARACTERS = 16  # of a stretch that counts when it stands there three times
 LONG_CHARACTERS = 100  # of one that counts when it stands there twice
+COUNTED_CHARACTERS = 40  # of one that counts though its numbers differ: [1, 2, 3] and ["m1", "m2"] are lists, not circles
 SEEN_CHARACTERS = 2400  # how far back a circle is looked for
 PIECES = 8  # from one look to the next
 _NUMBER = re.compile(r"\d+")
 
 
 def in_circles(text: str) -> bool:
-    """Whether a text ends in the same stretch three times over, or twice if it is long. Numbers do not tell stretches apart: items of a
-    list that say the same are often counted on.
+    """Whether a text ends in the same stretch three times over, or twice if it is long. Numbers do not tell long stretches apart: items of
+    a list that say the same are often counted on.
     """
-    end = _NUMBER.sub("0", text[-SEEN_CHARACTERS:])[::-1]
-    repeated = _common_beginnings(end)
-    return any(
-        repeated[size] >= 2 * size or (size >= LONG_CHARACTERS and repeated[size] >= size) for size in range(LEAST_CHARACTERS, len(end))
-    )
+    end = text[-SEEN_CHARACTERS:]
+    if any(True for _ in _sizes(_common_beginnings(end[::-1]), LEAST_CHARACTERS)):
+        return True
+    repeated = _common_beginnings(_NUMBER.sub("0", end)[::-1])
+    # Not where the stretch is itself made of shorter ones: those are the items then.
+    return any(max(repeated[1:COUNTED_CHARACTERS]) < size for size in _sizes(repeated, COUNTED_CHARACTERS))
+
+
+def _sizes(repeated: list[int], least: int) -> Iterator[int]:
+    """Sizes of stretches that stand at the end often enough."""
+    for size in range(least, len(repeated)):
+        if repeated[size] >= 2 * size or (size >= LONG_CHARACTERS and repeated[size] >= size):
+            yield size
 
 
 def read_until_circling(stream: Stream) -> Completion:
